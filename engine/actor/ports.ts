@@ -1,0 +1,281 @@
+/**
+ * What an actor needs from the world, by contract: journal, directory, fan-out, provider. Adapters live in engine/storage,
+ * engine/server and engine/assistant; each has a twin that passes the same contract suite.
+ * Ownership rules behind the journal: at most one statement in flight per worker, fenced by the shard's epoch; three
+ * outcomes (stored, not stored, unknown), of which an actor sees two: unknown is resolved inside the journal.
+ */
+import type { ConversationKind, DurableType, Finish, MemberRole, ToolPolicy } from '#protos/catalogue.ts'
+import type { Label, LetterKind } from '#protos/letter.ts'
+
+// --- journal -----------------------------------------------------------------------------------------------------------
+
+/** One durable event as the log keeps it. `body`: JSON of the frame less type, conversationId, seq and ts. */
+export interface EventRow {
+  seq: number
+  kind: DurableType
+  messageId: string
+  senderId: string
+  /** Never absent: the client's id, the attempt id, or uuidv5 of a run's step. Unique per (conversation, sender). */
+  clientId: string
+  /** SHA-256 of the JSON array [kind, content, replyTo, attachments] for sends, of the body for all else. 32 bytes. */
+  bodyHash: Uint8Array
+  body: string
+  /** Wall clock of the actor, ms. */
+  at: number
+}
+
+/** A piece of an answer in progress: `text` begins at byte `offset` of the assembled UTF-8 text. */
+export interface SegmentRow {
+  runId: string
+  offset: number
+  text: string
+}
+
+export type RunStatus = 'queued' | 'running' | 'waiting' | 'ended'
+
+export interface RunRow {
+  /** uuidv5(stepNamespace, question's message id): a retried request cannot start a second run. */
+  id: string
+  requester: string
+  questionId: string
+  questionSeq: number
+  clientMessageId: string
+  answerId: string
+  status: RunStatus
+  /** Trace of the question; the answer's events carry it. */
+  trace: string
+  createdAt: number
+}
+
+/** Rows that others must see at once, written by the same fenced statement as the event that announces them. */
+export type SideChange =
+  | {
+      kind: 'conversation.created'
+      conversationKind: ConversationKind
+      title: string | null
+      createdBy: string
+      at: number
+      members: { userId: string; role: MemberRole; seq: number }[]
+    }
+  | { kind: 'conversation.updated'; title?: string | null; toolPolicy?: ToolPolicy }
+  | { kind: 'conversation.deleted'; by: string; at: number }
+  | { kind: 'member.added'; userId: string; role: MemberRole; seq: number; at: number }
+  | { kind: 'member.removed'; userId: string }
+  | { kind: 'member.role'; userId: string; role: MemberRole }
+  | { kind: 'block'; blocker: string; blocked: string; set: boolean; at: number }
+  | { kind: 'run.queued'; run: RunRow }
+  | { kind: 'run.started'; runId: string; model: string; at: number }
+  /** Also frees the run's slot. */
+  | { kind: 'run.ended'; runId: string; finish: Finish; bytes: number; at: number }
+
+/** What one actor wants stored by the next statement. All of it is stored, or none. */
+export interface Contribution {
+  shard: number
+  epoch: number
+  conversation: string
+  events: EventRow[]
+  segments: SegmentRow[]
+  sides: SideChange[]
+}
+
+export type Outcome =
+  /** Committed. Acks and facts may leave. */
+  | { kind: 'stored' }
+  /** The shard is another's now: answer not_owner, forget the state. */
+  | { kind: 'fenced' }
+  /** Nothing stored: these client ids are in the log already. Read again, answer those, take the rest again. */
+  | { kind: 'duplicates'; clientIds: ReadonlySet<string> }
+  /** Nothing stored, and never will be as it stands; the take was a single letter: refuse it. */
+  | { kind: 'culprit'; code: string }
+  /** Nothing stored through no fault of these rows, or a doubtful statement is now known to be absent: read again, take again. */
+  | { kind: 'again' }
+  /** Nothing stored: the database has no room or takes no connections. Refuse with UNAVAILABLE. */
+  | { kind: 'refused'; retryAfterMs: number }
+
+/** An actor as the journal sees it. All three are called by the journal only, in order take → settle → take …; none may throw. */
+export interface Source {
+  readonly conversation: string
+  readonly shard: number
+  /**
+   * Rows of what waits, numbered from the committed head; undefined when nothing waits. `letters` bounds how many waiting
+   * letters may be used (1 when a culprit is being looked for). May exceed `rows` only by what a single letter needs.
+   */
+  take(room: { rows: number; bytes: number; letters: number }): Contribution | undefined
+  settle(outcome: Outcome): void
+}
+
+export interface Journal {
+  /** Something waits at this source: it will be asked soon, once, in the order of offers. Idempotent while it waits. */
+  offer(source: Source): void
+  /**
+   * Counts losses of the writer connection. A head read under an older generation is doubtful: read it again before the
+   * next take (a take of such an actor must return undefined and the actor offers itself again after its read).
+   */
+  readonly generation: number
+  /** The epoch under which this worker holds the shard now (a stamp moves it), or undefined when it does not. */
+  epochOf(shard: number): number | undefined
+  /** Rows per second over the last second of completed statements; undefined when none completed within 1 s. */
+  rowsPerSecond(): number | undefined
+  /** Bytes of segments taken or waiting to be stored; the assistant stops pulling above deltaBacklogBytesMax. */
+  close(): Promise<void>
+}
+
+// --- directory: reads on the primary ------------------------------------------------------------------------------------
+
+export interface MemberRow {
+  userId: string
+  role: MemberRole
+  joinedSeq: number
+  readSeq: number
+  deliveredSeq: number
+}
+
+/** A conversation as the log has it. */
+export interface Activation {
+  id: string
+  kind: ConversationKind
+  title: string | null
+  toolPolicy: ToolPolicy
+  createdBy: string
+  deleted: boolean
+  head: number
+  firstSeq: number
+  members: MemberRow[]
+  /** Runs that have not ended, oldest first, each with its stored prefix. */
+  runs: (RunRow & { prefix: string })[]
+  /** Blocks between the two of a dm, as `${blocker}>${blocked}`; empty for other kinds. */
+  blocks: string[]
+}
+
+export interface StoredSend {
+  conversation: string
+  senderId: string
+  clientId: string
+  seq: number
+  messageId: string
+  kind: DurableType
+  bodyHash: Uint8Array
+}
+
+/** A durable frame as it goes to clients: the JSON of the whole frame, ts included, deleted text masked. */
+export interface StoredFrame {
+  seq: number
+  messageId: string
+  json: string
+}
+
+export interface Directory {
+  /** Reads conversations afresh, blocks of dms that do not exist yet included (then `kind: 'dm'`, head 0 is absent). Missing ids are left out. */
+  activate(ids: readonly string[]): Promise<Map<string, Activation>>
+  /** Blocks between two users, either way, as `${blocker}>${blocked}`. */
+  blocksBetween(a: string, b: string): Promise<string[]>
+  /** Which of these client ids are stored, with what. */
+  lookup(keys: readonly { conversation: string; senderId: string; clientId: string }[]): Promise<StoredSend[]>
+  /** Heads from the log, and the shards' epochs at the same moment: what makes "caught up" true. */
+  heads(ids: readonly string[]): Promise<Map<string, { head: number; firstSeq: number; epoch: number }>>
+  /** Events after `after`, in order, up to both limits; `more` when the limits cut it. */
+  events(
+    conversation: string,
+    after: number,
+    limits: { events: number; bytes: number },
+  ): Promise<{ frames: StoredFrame[]; more: boolean }>
+  /** Receipt positions: one batched, commutative upsert. `mark`: also append to receipt_mark (≤ 100 members). */
+  flushReceipts(rows: readonly ReceiptRow[]): Promise<void>
+  /** Conversations of these shards with runs that have not ended. */
+  openRuns(shards: readonly number[]): Promise<string[]>
+  /** Takes one of the requester's running slots for this run; false when both are taken. Idempotent per run; slots of ended runs are freed first. */
+  takeSlot(requester: string, runId: string): Promise<boolean>
+  /** Names for the assistant's context, by user id. */
+  names(userIds: readonly string[]): Promise<Map<string, { username: string | null; displayName: string | null }>>
+  /** Removes segments of ended runs. */
+  purgeSegments(runIds: readonly string[]): Promise<void>
+}
+
+export interface ReceiptRow {
+  conversation: string
+  userId: string
+  readSeq: number
+  deliveredSeq: number
+  at: number
+  mark: boolean
+}
+
+// --- fan-out -------------------------------------------------------------------------------------------------------------
+
+/** Where acks and facts leave. Everything handed over within one turn of the event loop leaves in one gRPC message per gateway. */
+export interface Fanout {
+  /** To the gateway that the letter came from. A vanished gateway is no error: it asks again. */
+  answer(to: Origin, label: Label, body: Uint8Array): void
+  /** To each gateway that attached the conversation. */
+  publish(label: Label, body: Uint8Array): void
+  /** To all gateways, which filter by label.subject. */
+  toUser(label: Label, body: Uint8Array): void
+}
+
+/** The link that a letter came by. Opaque to the actor. */
+export interface Origin {
+  readonly linkId: number
+}
+
+/** A letter as the relay hands it to the registry: label checked for shard, epoch and order; the body is not. */
+export interface Delivery {
+  label: Label
+  body: Uint8Array
+  origin: Origin
+  /** Monotonic ms at which it arrived in this worker; its age is label.age plus the time since. */
+  arrivedAt: number
+}
+
+/** What the relay offers to the actors' room. */
+export interface Actors {
+  /** Takes a command letter. Answers through the Fanout. False when a mailbox is full (the relay refuses with OVERLOADED). */
+  deliver(delivery: Delivery): boolean
+  /** Forgets all actors of these shards at once; what waits is answered not_owner by the relay's refusal letter. */
+  release(shards: readonly number[]): void
+  /** After a claim: activates what has open runs. */
+  adopt(shards: readonly number[]): Promise<void>
+  /** Drain: no new turns; running ones end `interrupted` (or `shutdown`), receipts are flushed. */
+  drain(): Promise<void>
+}
+
+/** How the actors' room sends a letter back to be routed elsewhere. */
+export interface Refuser {
+  notOwner(delivery: Delivery): void
+  /** Answers an error frame and marks the (socket, conversation) behind, so that later letters of the pair are refused too. */
+  overloaded(delivery: Delivery, code: 'OVERLOADED' | 'UNAVAILABLE', retryAfterMs: number): void
+}
+
+export type { LetterKind }
+
+// --- provider --------------------------------------------------------------------------------------------------------------
+
+export interface TurnMessage {
+  role: 'system' | 'user' | 'assistant'
+  content: string
+}
+
+export interface TurnRequest {
+  runId: string
+  messages: TurnMessage[]
+  outputTokensMax: number
+  signal: AbortSignal
+  trace: string
+}
+
+/** What a provider yields, in order: deltas, then exactly one end. It never throws and never yields after its end. */
+export type TurnEvent =
+  | { kind: 'delta'; text: string }
+  | {
+      kind: 'end'
+      finish: 'stop' | 'length' | 'filtered' | 'failed' | 'stopped'
+      /** Of a failure: connect, first_token, idle, deadline, protocol, refused, quota, breaker. */
+      reason?: string
+      /** From the provider's usage, else estimated. */
+      tokens: { input: number; output: number; total: number; estimated: boolean }
+    }
+
+/** The model. Pulled: it reads upstream only while somebody awaits the next event. */
+export interface Provider {
+  readonly model: string
+  stream(request: TurnRequest): AsyncIterable<TurnEvent>
+}

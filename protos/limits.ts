@@ -1,0 +1,145 @@
+/**
+ * Every limit of the product: a number, its unit last in the name, and why it is that number.
+ * Rates are in engine/ops/config.ts terms multiplied by RATE_LIMIT_SCALE; sizes never are.
+ */
+
+// --- text and frames -------------------------------------------------------------------------------------------------
+/** Code points in a message. Long enough for a page, short enough that a room stays readable. */
+export const contentCharsMax = 4096
+/** UTF-8 bytes in a message: 4096 four-byte characters fit. */
+export const contentBytesMax = 16_384
+/** A WebSocket message; the largest legal frame (16 KiB of text, every byte escaped as \u00XX) stays below it. */
+export const frameBytesMax = 65_536
+/** Fragments of one WebSocket message; more is an attack on the reassembly. */
+export const frameFragmentsMax = 1000
+/** Nesting of a client's JSON; no legal frame needs more than 2. */
+export const jsonDepthMax = 16
+export const requestIdCharsMax = 64
+export const traceIdCharsMax = 64
+export const attachmentsMax = 10
+export const emojiCharsMax = 16
+export const titleCharsMax = 255
+export const presenceWatchMax = 200
+/** A REST body: a message with its JSON around it. */
+export const restBodyBytesMax = 65_536
+
+// --- sends, order, resume ----------------------------------------------------------------------------------------------
+/** Unanswered sends of one socket to one conversation; beyond it RLIMIT. */
+export const sendsPendingPerConversationMax = 256
+export const sendsPendingPerSocketMax = 1024
+export const sendsPendingPerSocketBytesMax = 4 * 1024 * 1024
+export const sendsPendingPerGatewayBytesMax = 256 * 1024 * 1024
+/** A resume replays at most this much; beyond it a client is cheaper served by pages of history. */
+export const replayEventsMax = 2000
+export const replayBytesMax = 1024 * 1024
+/** A letter older than this never reaches the journal, so NOT_FOUND is final 12 s after a socket broke. */
+export const letterAgeMsMax = 12_000
+/** After a refusal for load, later sends of the pair are refused until the first id comes again or this much quiet. */
+export const refusalQuietMs = 1000
+/** Days back that a v7 clientMessageId may lie when it is not stored (IDEMPOTENCY_DAYS). */
+export const idempotencyDaysDefault = 30
+
+// --- sockets -----------------------------------------------------------------------------------------------------------
+export const authTimeoutMs = 5000
+/** Server pings; no pong or frame for twice this closes 4408. */
+export const heartbeatMs = 15_000
+export const silentMsMax = 30_000
+export const badFramesMax = 5
+export const badFramesWindowMs = 10_000
+export const framesPerSecondMax = 50
+export const controlFramesPerSecondMax = 100
+export const floodSecondsMax = 5
+export const floodWindowMs = 10_000
+export const socketsPerUserMax = 10
+export const socketsPerGatewayMax = 20_000
+/** Beyond this unsent the server stops pushing to a socket and goes on from the log when it drains (R8). */
+export const outboxPushBytesMax = 256 * 1024
+/** Acks, errors, chat.done and conversation.* that wait as bytes for a slow socket (R8). */
+export const outboxControlBytesMax = 256 * 1024
+export const outboxStallMsMax = 30_000
+export const closeReadableMs = 10_000
+export const drainMsMax = 10_000
+/** Conversations that `ready` lists in full; the rest come as ids and heads. */
+export const readyConversationsMax = 200
+
+// --- conversations -------------------------------------------------------------------------------------------------------
+export const conversationsPerUserMax = 2000
+export const groupMembersMaxDefault = 500
+/** Rooms up to this size keep a receipt per member; larger ones count views. */
+export const receiptMembersMax = 100
+export const unreadMax = 100
+export const typingMs = 5000
+/** One typing frame per user and conversation in this time. */
+export const typingRepeatMs = 2000
+export const deliveredEveryMs = 1000
+export const receiptFlushMs = 10_000
+export const historyPageDefault = 50
+export const historyPageMax = 100
+export const eventsPageDefault = 100
+export const eventsPageMax = 1000
+/** The fourth equal text by one user in one conversation within the window is refused (scaled by RATE_LIMIT_SCALE). */
+export const equalTextsMax = 3
+export const equalTextsWindowMs = 30_000
+
+// --- actors, journal, links ------------------------------------------------------------------------------------------------
+export const shardCount = 256
+export const mailboxLettersMax = 4096
+export const mailboxLettersPerSenderMax = 256
+export const mailboxBytesMax = 8 * 1024 * 1024
+export const mailboxBytesPerWorkerMax = 64 * 1024 * 1024
+/** A waiting time above which new sends are refused while statements complete. */
+export const admissionWaitMsMax = 200
+export const batchRowsMax = 256
+export const batchBytesMax = 256 * 1024
+/** Client-side timer of a commit statement; afterwards the outcome is unknown, never failed. */
+export const commitTimerMs = 2000
+export const recentIdsMax = 1000
+/** An actor younger than this treats every letter as a resend: its ids are looked up before numbering. */
+export const actorYoungMs = 15_000
+/** An idle actor leaves memory after this; its state is one read away. */
+export const actorIdleMs = 60_000
+/** Events an actor keeps in memory to answer resumes without a read. */
+export const tailEventsMax = 256
+export const tailBytesMax = 256 * 1024
+export const linkCreditBytes = 4 * 1024 * 1024
+export const linkCreditLetters = 8192
+export const linkBatchBytesMax = 1024 * 1024
+export const linkBatchLettersMax = 4096
+export const attachItemsMax = 1000
+/** A gateway keeps a send this long while it looks for an owner; one never forwarded is then UNAVAILABLE. */
+export const holdMs = 12_000
+
+// --- ownership timing --------------------------------------------------------------------------------------------------------
+export const renewMs = 1500
+export const leaseMs = 6000
+export const selfFenceMs = 4500
+export const observeExpiredMs = 4000
+export const observeAnyMs = 8000
+/** A round of the observer's own that comes later than this after the last starts its observations again. */
+export const observeGapMsMax = 2000
+export const mapPollMs = 1000
+export const workerStallMs = 2000
+export const workerBeatMs = 100
+/** Anyone but the computed owner waits this long before claiming an ownerless shard. */
+export const claimStrangerMs = 3000
+
+// --- assistant ------------------------------------------------------------------------------------------------------------------
+export const turnsQueuedMax = 5
+export const turnsRunningPerUserMax = 2
+export const deltaGatherMs = 40
+export const answerBytesMax = 65_536
+/** Deltas waiting for the journal above which the provider is no longer pulled. */
+export const deltaBacklogBytesMax = 256 * 1024
+export const connectTimeoutMs = 5000
+export const firstTokenTimeoutMs = 20_000
+export const idleTimeoutMs = 20_000
+export const turnTimeoutMs = 180_000
+export const upstreamRetriesMax = 2
+export const upstreamRetryWindowMs = 30_000
+export const contextTokensMax = 8000
+export const outputTokensMax = 1024
+
+// --- presence ---------------------------------------------------------------------------------------------------------------------
+export const presenceTtlMs = 45_000
+export const presenceBeatMs = 15_000
+export const presenceRecheckMs = 60_000
