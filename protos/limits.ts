@@ -122,6 +122,18 @@ export const workerStallMs = 2000
 export const workerBeatMs = 100
 /** Anyone but the computed owner waits this long before claiming an ownerless shard. */
 export const claimStrangerMs = 3000
+/** Shards move between living workers only after the membership stood still this long. */
+export const membershipStableMs = 10_000
+/** Shards of one node in hand-over at a time: each pauses its conversations for a moment. */
+export const handOverShardsMax = 8
+/** A thread that does not listen by then is stopped and started again; its imports take well under a second. */
+export const workerStartMsMax = 20_000
+/** Threads of one index that end this often within 5 s of their start: the process gives up and is started afresh. */
+export const workerQuickDeathsMax = 5
+/** How long /metrics waits for a thread before it answers without it. */
+export const metricsWaitMs = 500
+/** SIGTERM to exit of an engine that is the only one; the parent ends it by force a little later. */
+export const engineDrainMsMax = 5000
 
 // --- assistant ------------------------------------------------------------------------------------------------------------------
 export const turnsQueuedMax = 5
@@ -143,3 +155,35 @@ export const outputTokensMax = 1024
 export const presenceTtlMs = 45_000
 export const presenceBeatMs = 15_000
 export const presenceRecheckMs = 60_000
+
+// --- accounts, REST -----------------------------------------------------------------------------------------------------------------
+export const usernameCharsMin = 3
+export const usernameCharsMax = 30
+export const passwordCharsMin = 8
+export const passwordCharsMax = 128
+/** RFC 5321 allows no longer path. */
+export const emailCharsMax = 254
+export const displayNameCharsMax = 64
+export const avatarUrlCharsMax = 512
+/** bcrypt holds a thread of libuv's four while it works; two leave room for files and names. */
+export const passwordsRunningMax = 2
+/** At cost 12 and two at a time this is 20 s of waiting; more would only pile up. */
+export const passwordsWaitingMax = 200
+/** An access token is about 400 characters; nothing near this is one of ours. */
+export const accessTokenCharsMax = 4096
+/** No access token lives longer, whatever is configured. */
+export const accessTokenTtlSMax = 86_400
+export const revocationPollMs = 2000
+/** A request whose body is not complete by then is answered 408. */
+export const requestTimeoutMs = 15_000
+/** How long a REST command waits for its answer before it is answered 503 with the outcome unknown. */
+export const restAnswerMsMax = 15_000
+/** Names given when a conversation is made. */
+export const usernamesPerRequestMax = 1000
+export const searchCharsMin = 2
+export const searchCharsMax = 100
+export const searchPageMax = 50
+export const conversationsPageMax = 100
+export const blocksPageMax = 100
+/** Token buckets in memory; beyond it those least recently used go, which are full again or nearly so. */
+export const limiterKeysMax = 100_000
