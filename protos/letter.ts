@@ -38,12 +38,17 @@ export const letterKinds = {
 export type LetterKind = (typeof letterKinds)[keyof typeof letterKinds]
 
 export const letterFlags = {
-  /** The gateway may have forwarded this attempt before: look its id up before numbering. */
+  /**
+   * The gateway may have forwarded this attempt before: look its id up before numbering. On `refused`: the letter had
+   * reached an actor, so this attempt may be stored.
+   */
   resend: 1,
-  /** The first letter of its (socket, conversation) after a refusal was seen. */
+  /** The first letter of its (socket, conversation) after a refusal was seen. On `answer`: a refusal for load. */
   restart: 2,
   /** A membership event or its notice: the hub applies it without decoding the body. */
   membership: 4,
+  /** A command that stands alone: no order with others of its socket, no go-back-n. */
+  loose: 8,
 } as const
 
 export interface Label {

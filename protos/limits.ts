@@ -103,9 +103,28 @@ export const tailEventsMax = 256
 export const tailBytesMax = 256 * 1024
 export const linkCreditBytes = 4 * 1024 * 1024
 export const linkCreditLetters = 8192
+/** A letter alone may exceed a batch (a group of thousands is created by one command); gRPC's own default. */
+export const linkMessageBytesMax = 4 * 1024 * 1024
 export const linkBatchBytesMax = 1024 * 1024
 export const linkBatchLettersMax = 4096
 export const attachItemsMax = 1000
+/** Conversations that the gateways of one worker may watch together; about 150 bytes each. */
+export const interestItemsMax = 500_000
+/** Gateways of one worker; each costs a socket and up to 4 MiB of unread facts. */
+export const linksPerWorkerMax = 64
+/** A silent link is asked after this, and cut when no answer came in linkSilentMs: a dead host is noticed within 7 s. */
+export const linkKeepaliveMs = 5000
+export const linkSilentMs = 2000
+/** From dialling to the peer's hello. */
+export const linkConnectMs = 2000
+export const linkBackoffMinMs = 50
+export const linkBackoffMaxMs = 1000
+/** A link to an address that no shard names any more is closed after this, time enough for its last answers. */
+export const linkUnusedMs = 10_000
+/** The route map counts as fresh this long after a successful read. */
+export const mapFreshMs = 5000
+/** Attempts of commands without an answer whose late error still finds its socket. */
+export const looseAttemptsMax = 16_384
 /** A gateway keeps a send this long while it looks for an owner; one never forwarded is then UNAVAILABLE. */
 export const holdMs = 12_000
 
