@@ -1,0 +1,207 @@
+/**
+ * Runs a real Postgres beside us: initdb, pg_ctl start and stop, adoption of a server that outlived its parent.
+ * Hooks no signal: the caller stops it, as the last step of its own shutdown. Listens on a unix socket only.
+ */
+import { spawn } from 'node:child_process'
+import { chownSync, closeSync, existsSync, mkdirSync, openSync, readFileSync, renameSync, rmSync } from 'node:fs'
+import path from 'node:path'
+import { Client } from 'pg'
+import type { Log } from '#engine/ops/log.ts'
+import {
+  databaseUser,
+  EmbeddedPostgresError,
+  type SystemUser,
+  settleBinaries,
+  settleDataDir,
+  settleSocketDir,
+} from './embedded-place.ts'
+
+export interface EmbeddedPostgres {
+  /** For pg, MikroORM and DATABASE_URL alike: postgresql://app@/parley?host=<socket folder>. */
+  url: string
+  /** The same server's maintenance database. */
+  adminUrl: string
+  pid: number
+  version: string
+  /** Where the node's data lies: the folder asked for, or its stand-in when the database user cannot reach that. */
+  dataDir: string
+  /** The folder asked for could not be used. */
+  moved: boolean
+  /** The server was already running. */
+  adopted: boolean
+  /** Fast stop: open transactions are rolled back, everything committed is on disk when this returns. */
+  stop(): Promise<void>
+}
+
+const userName = 'app'
+const databaseName = 'parley'
+
+/** What a Postgres for one machine needs; durability is never traded here. */
+const serverSettings: Record<string, string | number> = {
+  max_connections: 100,
+  shared_buffers: '128MB',
+  max_wal_size: '2GB',
+  checkpoint_timeout: '15min',
+  jit: 'off',
+  // A backend left inside a transaction holds the fence of its shards.
+  idle_in_transaction_session_timeout: 1500,
+  // A statement whose client has gone must not hold the fence either.
+  client_connection_check_interval: 1000,
+  tcp_user_timeout: 10_000,
+  tcp_keepalives_idle: 5,
+  tcp_keepalives_interval: 5,
+  tcp_keepalives_count: 3,
+  log_checkpoints: 'off',
+  timezone: 'UTC',
+  log_timezone: 'UTC',
+}
+
+/**
+ * A running server with an empty or known database `parley`. `extra`: server settings on top, for tests.
+ * Throws EmbeddedPostgresError with one sentence for a person.
+ */
+export async function startEmbedded(
+  dataDir: string,
+  log: Log,
+  extra: Record<string, string | number> = {},
+): Promise<EmbeddedPostgres> {
+  const user = databaseUser()
+  const home = settleDataDir(dataDir, user)
+  const native = settleBinaries(user)
+  const cluster = path.join(home, 'postgres')
+  const run = (tool: string, args: string[]) => runTool(path.join(native, 'bin', tool), args, user)
+
+  if (!existsSync(path.join(cluster, 'PG_VERSION'))) await initialise(cluster, user, run)
+  const running = readPidFile(cluster)
+  const adopted = running !== undefined && (await run('pg_ctl', ['-D', cluster, 'status'])).code === 0
+  let socketDir = running?.socketDir ?? ''
+  if (!adopted) {
+    socketDir = settleSocketDir(home, user)
+    const options = Object.entries({ ...serverSettings, ...extra }).map(([name, value]) => `-c ${name}='${value}'`)
+    const serverLog = path.join(home, 'postgres.log')
+    makeFor(serverLog, user)
+    const started = await run('pg_ctl', [
+      ...['-D', cluster, '-w', '-t', '60', '-l', serverLog],
+      ...['-o', `-k '${socketDir}' -c listen_addresses='' ${options.join(' ')}`, 'start'],
+    ])
+    if (started.code !== 0) {
+      throw new EmbeddedPostgresError(
+        `The embedded Postgres in ${home} did not start: ${lastLine(serverLog) ?? started.output}`,
+      )
+    }
+  }
+  const pid = readPidFile(cluster)?.pid ?? 0
+  const urlOf = (database: string) => `postgresql://${userName}@/${database}?host=${encodeURIComponent(socketDir)}`
+  const version = await ensureDatabase(urlOf('postgres'))
+  log.info(adopted ? 'embedded Postgres was running and is ours again' : 'embedded Postgres started')
+  return {
+    url: urlOf(databaseName),
+    adminUrl: urlOf('postgres'),
+    pid,
+    version,
+    dataDir: home,
+    moved: home !== path.resolve(dataDir),
+    adopted,
+    stop: async () => {
+      const stopped = await run('pg_ctl', ['-D', cluster, '-m', 'fast', '-w', '-t', '30', 'stop'])
+      if (stopped.code !== 0 && readPidFile(cluster)) {
+        log.warn('embedded Postgres did not stop in time and is stopped at once')
+        await run('pg_ctl', ['-D', cluster, '-m', 'immediate', '-w', 'stop'])
+      }
+    },
+  }
+}
+
+type RunTool = (tool: string, args: string[]) => Promise<{ code: number; output: string }>
+
+/** A half-made cluster is never taken for a whole one: it is made beside its place and moved there. */
+async function initialise(cluster: string, user: SystemUser | undefined, run: RunTool): Promise<void> {
+  const fresh = `${cluster}.new`
+  try {
+    rmSync(fresh, { recursive: true, force: true })
+    mkdirSync(fresh, { mode: 0o700 })
+    if (user) chownSync(fresh, user.uid, user.gid)
+  } catch (error) {
+    throw new EmbeddedPostgresError(
+      `DATA_DIR ${path.dirname(cluster)} cannot be written: ${(error as NodeJS.ErrnoException).code}.`,
+    )
+  }
+  const made = await run('initdb', [
+    ...['-D', fresh, '-U', userName, '-A', 'trust', '-E', 'UTF8', '--no-sync', '--data-checksums'],
+    ...['--locale=C', '--locale-provider=builtin', '--builtin-locale=C.UTF-8'],
+  ])
+  if (made.code !== 0) throw new EmbeddedPostgresError(`initdb failed in ${path.dirname(cluster)}: ${made.output}`)
+  renameSync(fresh, cluster)
+}
+
+async function ensureDatabase(adminUrl: string): Promise<string> {
+  const client = new Client({ connectionString: adminUrl })
+  client.on('error', () => {})
+  await client.connect()
+  try {
+    const found = await client.query<{ version: string; there: boolean }>(
+      `select current_setting('server_version') as version,
+              exists (select 1 from pg_database where datname = $1) as there`,
+      [databaseName],
+    )
+    if (!found.rows[0]!.there) await client.query(`create database ${databaseName}`)
+    return found.rows[0]!.version
+  } finally {
+    await client.end()
+  }
+}
+
+/** postmaster.pid: pid, data folder, start time, port, socket folder, … */
+function readPidFile(cluster: string): { pid: number; socketDir: string } | undefined {
+  try {
+    const lines = readFileSync(path.join(cluster, 'postmaster.pid'), 'utf8').split('\n')
+    return { pid: Number(lines[0]), socketDir: lines[4] ?? '' }
+  } catch {
+    return undefined
+  }
+}
+
+function makeFor(file: string, user: SystemUser | undefined): void {
+  try {
+    closeSync(openSync(file, 'a', 0o600))
+    if (user) chownSync(file, user.uid, user.gid)
+  } catch (error) {
+    throw new EmbeddedPostgresError(
+      `DATA_DIR ${path.dirname(file)} cannot be written: ${(error as NodeJS.ErrnoException).code}.`,
+    )
+  }
+}
+
+function lastLine(file: string): string | undefined {
+  try {
+    return readFileSync(file, 'utf8').trim().split('\n').at(-1)
+  } catch {
+    return undefined
+  }
+}
+
+/** The server inherits pg_ctl's descriptors, so nothing may wait for them to close: exit, not close, ends the wait. */
+function runTool(
+  file: string,
+  args: string[],
+  user: SystemUser | undefined,
+): Promise<{ code: number; output: string }> {
+  return new Promise((resolve, reject) => {
+    const keepsOutput = args.at(-1) !== 'start'
+    const child = spawn(file, args, {
+      cwd: '/',
+      env: { PATH: process.env['PATH'] ?? '', LC_ALL: 'C', TZ: 'UTC' },
+      stdio: ['ignore', keepsOutput ? 'pipe' : 'ignore', keepsOutput ? 'pipe' : 'ignore'],
+      ...(user ?? {}),
+    })
+    let output = ''
+    child.stdout?.on('data', chunk => {
+      output += chunk
+    })
+    child.stderr?.on('data', chunk => {
+      output += chunk
+    })
+    child.once('error', reject)
+    child.once(keepsOutput ? 'close' : 'exit', code => resolve({ code: code ?? 1, output: output.trim().slice(-500) }))
+  })
+}

@@ -1,0 +1,39 @@
+/**
+ * Brings a database to the schema of this checkout, one process at a time. Knows no SQL of the schema itself; that is in
+ * migrations/.
+ */
+import { Client } from 'pg'
+import type { Log } from '#engine/ops/log.ts'
+import { openOrm } from './orm.ts'
+
+export interface MigrationStatus {
+  applied: string[]
+  pending: string[]
+}
+
+/** Any number that no other program uses; held while migrations run. */
+const lockKey = 7_275_391_846
+
+/** `up`: all that is pending; `down`: the last one; `status`: changes nothing. Answers what holds afterwards. */
+export async function migrate(url: string, action: 'up' | 'down' | 'status', log: Log): Promise<MigrationStatus> {
+  const guard = new Client({ connectionString: url, application_name: 'parley-migrate' })
+  guard.on('error', () => {})
+  await guard.connect()
+  try {
+    await guard.query('select pg_advisory_lock($1::bigint)', [lockKey])
+    const database = await openOrm({ url, name: 'parley-migrate', poolMax: 2, log })
+    try {
+      const { migrator } = database.orm
+      if (action === 'up') await migrator.up()
+      if (action === 'down') await migrator.down()
+      const applied = (await migrator.getExecuted()).map(row => row.name)
+      const pending = (await migrator.getPending()).map(row => row.name)
+      if (action !== 'status') log.info(`database schema: ${applied.length} applied, ${pending.length} pending`)
+      return { applied, pending }
+    } finally {
+      await database.close()
+    }
+  } finally {
+    await guard.end()
+  }
+}
