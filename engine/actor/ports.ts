@@ -4,69 +4,13 @@
  * Ownership rules behind the journal: at most one statement in flight per worker, fenced by the shard's epoch; three
  * outcomes (stored, not stored, unknown), of which an actor sees two: unknown is resolved inside the journal.
  */
-import type { ConversationKind, DurableType, Finish, MemberRole, ToolPolicy } from '#protos/catalogue.ts'
+import type { EventRow, RunRow, RunStatus, SegmentRow, SideChange } from '#engine/conversation/effects.ts'
+import type { ConversationKind, DurableType, MemberRole, ToolPolicy } from '#protos/catalogue.ts'
 import type { Label, LetterKind } from '#protos/letter.ts'
 
 // --- journal -----------------------------------------------------------------------------------------------------------
 
-/** One durable event as the log keeps it. `body`: JSON of the frame less type, conversationId, seq and ts. */
-export interface EventRow {
-  seq: number
-  kind: DurableType
-  messageId: string
-  senderId: string
-  /** Never absent: the client's id, the attempt id, or uuidv5 of a run's step. Unique per (conversation, sender). */
-  clientId: string
-  /** SHA-256 of the JSON array [kind, content, replyTo, attachments] for sends, of the body for all else. 32 bytes. */
-  bodyHash: Uint8Array
-  body: string
-  /** Wall clock of the actor, ms. */
-  at: number
-}
-
-/** A piece of an answer in progress: `text` begins at byte `offset` of the assembled UTF-8 text. */
-export interface SegmentRow {
-  runId: string
-  offset: number
-  text: string
-}
-
-export type RunStatus = 'queued' | 'running' | 'waiting' | 'ended'
-
-export interface RunRow {
-  /** uuidv5(stepNamespace, question's message id): a retried request cannot start a second run. */
-  id: string
-  requester: string
-  questionId: string
-  questionSeq: number
-  clientMessageId: string
-  answerId: string
-  status: RunStatus
-  /** Trace of the question; the answer's events carry it. */
-  trace: string
-  createdAt: number
-}
-
-/** Rows that others must see at once, written by the same fenced statement as the event that announces them. */
-export type SideChange =
-  | {
-      kind: 'conversation.created'
-      conversationKind: ConversationKind
-      title: string | null
-      createdBy: string
-      at: number
-      members: { userId: string; role: MemberRole; seq: number }[]
-    }
-  | { kind: 'conversation.updated'; title?: string | null; toolPolicy?: ToolPolicy }
-  | { kind: 'conversation.deleted'; by: string; at: number }
-  | { kind: 'member.added'; userId: string; role: MemberRole; seq: number; at: number }
-  | { kind: 'member.removed'; userId: string }
-  | { kind: 'member.role'; userId: string; role: MemberRole }
-  | { kind: 'block'; blocker: string; blocked: string; set: boolean; at: number }
-  | { kind: 'run.queued'; run: RunRow }
-  | { kind: 'run.started'; runId: string; model: string; at: number }
-  /** Also frees the run's slot. */
-  | { kind: 'run.ended'; runId: string; finish: Finish; bytes: number; at: number }
+export type { EventRow, RunRow, RunStatus, SegmentRow, SideChange }
 
 /** What one actor wants stored by the next statement. All of it is stored, or none. */
 export interface Contribution {
@@ -171,6 +115,8 @@ export interface Directory {
   blocksBetween(a: string, b: string): Promise<string[]>
   /** Which of these client ids are stored, with what. */
   lookup(keys: readonly { conversation: string; senderId: string; clientId: string }[]): Promise<StoredSend[]>
+  /** The message.new rows with these message ids, in these conversations. */
+  messages(keys: readonly { conversation: string; messageId: string }[]): Promise<StoredSend[]>
   /** Heads from the log, and the shards' epochs at the same moment: what makes "caught up" true. */
   heads(ids: readonly string[]): Promise<Map<string, { head: number; firstSeq: number; epoch: number }>>
   /** Events after `after`, in order, up to both limits; `more` when the limits cut it. */
@@ -242,7 +188,7 @@ export interface Actors {
 export interface Refuser {
   notOwner(delivery: Delivery): void
   /** Answers an error frame and marks the (socket, conversation) behind, so that later letters of the pair are refused too. */
-  overloaded(delivery: Delivery, code: 'OVERLOADED' | 'UNAVAILABLE', retryAfterMs: number): void
+  overloaded(delivery: Delivery, code: 'OVERLOADED' | 'UNAVAILABLE' | 'RLIMIT', retryAfterMs: number): void
 }
 
 export type { LetterKind }

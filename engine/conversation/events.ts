@@ -1,0 +1,81 @@
+/**
+ * What can happen to a conversation: commands of people and gateways, the steps of a run, time, and the outcome of a
+ * commit. Clock readings come in with each event; ids and digests through the World.
+ */
+import type { Command, Finish } from '#protos/catalogue.ts'
+import type { Requester } from './effects.ts'
+import type { State } from './state.ts'
+
+/** What the log holds under a client id. */
+export interface Stored {
+  seq: number
+  messageId: string
+  kind: string
+  bodyHash: Uint8Array
+}
+
+export interface CommandEvent<C extends Command = Command> {
+  kind: 'command'
+  command: C
+  from: Requester
+  /** Wall clock, ms. */
+  at: number
+  /** Monotonic, ms. */
+  mono: number
+  /** What the log holds under this command's id: null when looked up and absent, undefined when not looked up. */
+  stored?: Stored | null
+  /** Blocks between the pair that a dm command names, as `${blocker}>${blocked}`; undefined when not read. */
+  blocks?: readonly string[]
+  /** Too old to be stored; a stored id is still answered. */
+  isExpired: boolean
+  /** Taken before, and known not to be stored by that. */
+  isAgain: boolean
+}
+
+export interface Tokens {
+  input: number
+  output: number
+  total: number
+}
+
+export type RunEvent =
+  | { kind: 'run.start'; runId: string; model: string; at: number; mono: number }
+  /** No slot is free for the requester. */
+  | { kind: 'run.waiting'; runId: string; at: number; mono: number }
+  | { kind: 'run.delta'; runId: string; text: string; at: number; mono: number }
+  /** `text`: what of the answer was not stored yet. `reason`: of a failure at the provider. */
+  | {
+      kind: 'run.end'
+      runId: string
+      text: string
+      finish: Finish
+      tokens: Tokens
+      reason?: string
+      at: number
+      mono: number
+    }
+
+export type Event =
+  | CommandEvent
+  | RunEvent
+  /** Time passed: typing ends, owed receipts leave. */
+  | { kind: 'tick'; at: number; mono: number }
+  /** The draft made from this state is committed. */
+  | { kind: 'settled'; draft: State; at: number; mono: number }
+
+/** Limits that settings decide. */
+export interface Rules {
+  groupMembersMax: number
+  idempotencyDays: number
+  /** Equal texts of one sender that pass within the window. */
+  equalTextsMax: number
+}
+
+/** Functions a decision needs and may not own. Digests are of UTF-8 bytes. */
+export interface World {
+  rules: Rules
+  id(): string
+  sha1(bytes: Uint8Array): Uint8Array
+  sha256(text: string): Uint8Array
+  utf8Bytes(text: string): number
+}

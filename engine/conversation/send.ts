@@ -1,0 +1,136 @@
+/**
+ * Sends (message.send, chat.send) and message.status: who may, what is a duplicate, which number it gets.
+ * Rules S1–S9 and D1–D6 of SPEC.md. Refuses to look anything up: what the log must say is asked for.
+ */
+import type { Command } from '#protos/catalogue.ts'
+import { timeOfId } from '#protos/ids.ts'
+import { equalTextsWindowMs } from '#protos/limits.ts'
+import type { CommandEvent, Stored, World } from './events.ts'
+import { addRecent, equalTexts, findRecent, textKeyOf } from './recent.ts'
+import { mentionsAssistant, queueIsFull, queueRun, tellBusy } from './runs.ts'
+import { isBlocked, isMember } from './state.ts'
+import type { Step } from './step.ts'
+
+type Send = Command<'message.send' | 'chat.send'>
+
+/** The digest by which two sends under one id are the same send (D3). */
+export function sendHash(command: Send, world: Pick<World, 'sha256'>): Uint8Array {
+  const { replyTo = null, attachments = [] } = command.type === 'message.send' ? command : {}
+  return world.sha256(JSON.stringify([command.type, command.content, replyTo, attachments]))
+}
+
+export function send(step: Step, event: CommandEvent<Send>): void {
+  const { command, from } = event
+  const { principal } = from
+  if (!isMember(step.state, principal)) return step.notFound(from)
+  const { clientMessageId } = command
+  const hash = sendHash(command, step.world)
+  const known = findRecent(step.state.recent, principal, clientMessageId) ?? storedAs(event.stored)
+  if (known) {
+    if (!sameBytes(known.hash, hash)) {
+      return step.fail(from, {
+        code: 'IDEMPOTENCY_CONFLICT',
+        message: 'this clientMessageId was used for another send',
+      })
+    }
+    return step.ack(from, { clientMessageId, messageId: known.messageId, seq: known.seq, duplicate: true })
+  }
+  const idTime = timeOfId(clientMessageId)
+  if (idTime !== undefined && idTime < event.at - step.world.rules.idempotencyDays * 86_400_000) {
+    if (event.stored === undefined) return step.push({ kind: 'ask', what: 'stored' })
+    return step.fail(from, { code: 'IDEMPOTENCY_EXPIRED', message: 'this clientMessageId is too old to be sent' })
+  }
+  if (!maySend(step, event)) return
+  if (event.isExpired) return step.push({ kind: 'refuse', to: from, code: 'UNAVAILABLE', retryAfterMs: 1000 })
+  const textKey = textKeyOf(principal, command.content)
+  const equal = equalTexts(step.state.recent, textKey, event.mono)
+  if (equal.length >= step.world.rules.equalTextsMax) {
+    const freedIn = equal[equal.length - step.world.rules.equalTextsMax]! + equalTextsWindowMs - event.mono
+    return step.push({ kind: 'refuse', to: from, code: 'RLIMIT', retryAfterMs: Math.max(1, Math.ceil(freedIn)) })
+  }
+  store(step, event, hash, textKey)
+}
+
+function maySend(step: Step, { command, from }: CommandEvent<Send>): boolean {
+  const { state } = step
+  if (isBlocked(state)) {
+    step.fail(from, { code: 'FORBIDDEN', message: 'one of you has blocked the other' })
+    return false
+  }
+  if (command.type === 'chat.send') {
+    if (state.kind === 'dm') {
+      step.fail(from, { code: 'VALIDATION', field: 'conversationId', message: 'no assistant takes part in a dm' })
+      return false
+    }
+    if (queueIsFull(state)) {
+      step.fail(from, { code: 'BUSY', message: 'too many turns wait here', retryAfterMs: 2000 })
+      return false
+    }
+    return true
+  }
+  if (command.attachments && command.attachments.length > 0) {
+    step.fail(from, { code: 'VALIDATION', field: 'attachments', message: 'attachments are not available yet' })
+    return false
+  }
+  if (command.replyTo !== undefined && command.replyTo > state.head) {
+    step.fail(from, { code: 'NOT_FOUND', field: 'replyTo', message: 'no such message to reply to' })
+    return false
+  }
+  return true
+}
+
+function store(step: Step, event: CommandEvent<Send>, hash: Uint8Array, textKey: string): void {
+  const { command, from } = event
+  const { principal, trace } = from
+  const { clientMessageId, content } = command
+  const messageId = step.world.id()
+  const replyTo = command.type === 'message.send' ? command.replyTo : undefined
+  const { seq } = step.append({
+    kind: 'message.new',
+    senderId: principal,
+    clientId: clientMessageId,
+    messageId,
+    fields: {
+      messageId,
+      senderId: principal,
+      role: 'user',
+      content,
+      ...(replyTo === undefined ? {} : { replyTo }),
+      clientMessageId,
+    },
+    trace,
+    hash,
+  })
+  const sent = { senderId: principal, clientId: clientMessageId, seq, messageId, hash, textKey, mono: event.mono }
+  step.set({ recent: addRecent(step.state.recent, sent) })
+  step.ack(from, { clientMessageId, messageId, seq, duplicate: false })
+  const question = { requester: principal, questionId: messageId, questionSeq: seq, clientMessageId, trace }
+  if (command.type === 'chat.send') queueRun(step, question)
+  else if (step.state.kind !== 'dm' && mentionsAssistant(content)) {
+    if (queueIsFull(step.state)) tellBusy(step, from, messageId)
+    else queueRun(step, question)
+  }
+}
+
+/** Answered from the log, in its place among the sends (D6). */
+export function status(step: Step, event: CommandEvent<Command<'message.status'>>): void {
+  const { command, from } = event
+  if (!isMember(step.state, from.principal)) return step.notFound(from)
+  const { clientMessageId } = command
+  const known = findRecent(step.state.recent, from.principal, clientMessageId) ?? storedAs(event.stored)
+  if (known) {
+    return step.ack(from, { clientMessageId, messageId: known.messageId, seq: known.seq, duplicate: true })
+  }
+  if (event.stored === undefined) return step.push({ kind: 'ask', what: 'stored' })
+  step.fail(from, { code: 'NOT_FOUND', message: 'nothing is stored under this clientMessageId' })
+}
+
+function storedAs(stored: Stored | null | undefined): { seq: number; messageId: string; hash: Uint8Array } | undefined {
+  return stored ? { seq: stored.seq, messageId: stored.messageId, hash: stored.bodyHash } : undefined
+}
+
+function sameBytes(a: Uint8Array, b: Uint8Array): boolean {
+  if (a.length !== b.length) return false
+  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false
+  return true
+}

@@ -1,0 +1,48 @@
+/**
+ * Who types: on for five seconds, told at most once in two, never to a blocked dm. Rules Y1–Y4 of SPEC.md.
+ * Lives beside the log, not in it.
+ */
+import { assistantId } from '#protos/ids.ts'
+import { typingMs, typingRepeatMs } from '#protos/limits.ts'
+import { isBlocked, isMember, runningOf } from './state.ts'
+import type { Step } from './step.ts'
+
+export function typingCommand(step: Step, userId: string, isStart: boolean): void {
+  // Nobody waits for an answer to typing, so a stranger gets none either.
+  if (!isMember(step.state, userId) || isBlocked(step.state)) return
+  if (isStart) typingOn(step, userId)
+  else typingEnd(step, userId)
+}
+
+export function typingOn(step: Step, userId: string): void {
+  const before = step.state.typing.get(userId)
+  const isDue = !before || step.mono - before.sentAt >= typingRepeatMs
+  if (!isDue && !before.isOn) return
+  const until = step.mono + typingMs
+  const sentAt = isDue ? step.mono : before.sentAt
+  step.set({ typing: new Map(step.state.typing).set(userId, { until, sentAt, isOn: true }) })
+  if (isDue) step.push({ kind: 'typing', userId, on: true })
+}
+
+export function typingEnd(step: Step, userId: string): void {
+  const before = step.state.typing.get(userId)
+  if (!before?.isOn) return
+  step.set({ typing: new Map(step.state.typing).set(userId, { ...before, isOn: false }) })
+  step.push({ kind: 'typing', userId, on: false })
+}
+
+/** Ends what ran out. The assistant goes on typing while its turn has shown nothing. */
+export function typingTick(step: Step): void {
+  for (const [userId, typing] of step.state.typing) {
+    if (typing.until > step.mono) continue
+    const run = userId === assistantId ? runningOf(step.state) : undefined
+    if (typing.isOn && run && run.bytes === 0) {
+      typingOn(step, userId)
+      continue
+    }
+    typingEnd(step, userId)
+    const rest = new Map(step.state.typing)
+    rest.delete(userId)
+    step.set({ typing: rest })
+  }
+}
