@@ -1,0 +1,211 @@
+/**
+ * Commands without an answer: in order per (socket, conversation), within limits, each either held or sent on one link. Keeps
+ * what go-back-n needs: which pair stands still, which letter may have reached an owner. Refuses to send; engine.ts does.
+ */
+import {
+  holdMs,
+  sendsPendingPerConversationMax,
+  sendsPendingPerGatewayBytesMax,
+  sendsPendingPerSocketBytesMax,
+  sendsPendingPerSocketMax,
+  shardCount,
+} from '#protos/limits.ts'
+import { shardOf } from '#protos/shard.ts'
+import type { WorkerLink } from './link.ts'
+import type { CommandIn, Taken } from './port.ts'
+import type { Route } from './routes.ts'
+
+export interface Entry {
+  readonly command: CommandIn
+  readonly pair: Pair
+  readonly bytes: number
+  /** The link and route that it was sent by; undefined while it is held. */
+  sent: { link: WorkerLink; route: Route } | undefined
+  wasSent: boolean
+  /** It may have reached an owner and be stored: it is never given up, and its id is looked up. */
+  isDoubtful: boolean
+  /** Highest seq replayed for this join: a second owner begins again at the start. */
+  replayed: number
+  /** Takes the answer instead of the sink; for commands without a socket. */
+  answer?: (frame: Uint8Array) => void
+}
+
+/** Entries of one socket and conversation in order; a command that stands alone is a pair of its own. */
+export interface Pair {
+  readonly key: string
+  readonly socket: number
+  readonly shard: number
+  /** Order is kept: a socket's durable commands. False for a command that stands alone. */
+  readonly isOrdered: boolean
+  /** False for typing and receipts: sent once, then forgotten. */
+  readonly isKept: boolean
+  entries: Entry[]
+  sentCount: number
+  /** A refusal came: nothing leaves until all that is under way is answered or refused. */
+  isStalled: boolean
+  /** The next letter carries the restart mark. */
+  needsRestart: boolean
+}
+
+interface SocketUse {
+  letters: number
+  bytes: number
+  pairs: Set<Pair>
+}
+
+/** What an entry costs beside its body. */
+const entryBytes = 256
+
+export class Pending {
+  letters = 0
+  bytes = 0
+  #pairs = new Map<string, Pair>()
+  #attempts = new Map<string, Entry>()
+  #sockets = new Map<number, SocketUse>()
+  #shards: Set<Pair>[] = Array.from({ length: shardCount }, () => new Set())
+
+  /** Keeps a command, held. */
+  add(command: CommandIn, answer?: (frame: Uint8Array) => void): Taken & { entry?: Entry } {
+    const isOrdered = command.socket !== 0 && command.durable
+    const key = isOrdered ? `${command.socket}:${command.conversation}` : command.attempt
+    const bytes = command.body.length + entryBytes
+    const use = command.socket === 0 ? undefined : this.#sockets.get(command.socket)
+    if ((this.#pairs.get(key)?.entries.length ?? 0) >= sendsPendingPerConversationMax) {
+      return { taken: false, reason: 'conversation' }
+    }
+    if (use && (use.letters >= sendsPendingPerSocketMax || use.bytes + bytes > sendsPendingPerSocketBytesMax)) {
+      return { taken: false, reason: 'socket' }
+    }
+    if (this.bytes + bytes > sendsPendingPerGatewayBytesMax) return { taken: false, reason: 'gateway' }
+
+    const pair = this.#pairs.get(key) ?? this.#open(key, command, isOrdered)
+    const held = { sent: undefined, wasSent: false, isDoubtful: false, replayed: 0 }
+    const entry: Entry = { command, pair, bytes, ...held, ...(answer ? { answer } : {}) }
+    pair.entries.push(entry)
+    this.#attempts.set(command.attempt, entry)
+    this.#count(entry, 1)
+    return { taken: true, entry }
+  }
+
+  get(attempt: string): Entry | undefined {
+    return this.#attempts.get(attempt)
+  }
+
+  /** Pairs of a shard, in the order in which they came to be. */
+  ofShard(shard: number): ReadonlySet<Pair> {
+    return this.#shards[shard]!
+  }
+
+  /** Answered, or given up. */
+  remove(entry: Entry): void {
+    const { pair } = entry
+    const at = pair.entries.indexOf(entry)
+    if (at < 0) return
+    pair.entries.splice(at, 1)
+    if (entry.sent) pair.sentCount--
+    this.#attempts.delete(entry.command.attempt)
+    this.#count(entry, -1)
+    // A refused pair is remembered until its socket closes: its next letter must carry the mark.
+    if (pair.entries.length === 0 && !(pair.isOrdered && pair.needsRestart)) this.#close(pair)
+  }
+
+  markSent(entry: Entry, link: WorkerLink, route: Route): void {
+    entry.sent = { link, route }
+    entry.wasSent = true
+    entry.pair.sentCount++
+  }
+
+  /** The owner would not take it. `mayBeStored`: it had gone further than the label check. */
+  refused(entry: Entry, mayBeStored: boolean): void {
+    if (!entry.sent) return
+    entry.sent = undefined
+    entry.isDoubtful ||= mayBeStored
+    entry.pair.sentCount--
+    entry.pair.isStalled = true
+  }
+
+  /**
+   * The link of these pairs' letters is gone, or their shard has a new owner: all that was sent is held again. Behind a
+   * letter that was refused unread nothing was taken either (go-back-n), so those are not in doubt.
+   */
+  recall(shards: Iterable<number>, isLost: (link: WorkerLink) => boolean): number {
+    let recalled = 0
+    for (const shard of shards) {
+      for (const pair of this.#shards[shard]!) {
+        let isBehindRefusal = false
+        for (const entry of pair.entries) {
+          if (!entry.sent) isBehindRefusal ||= pair.isStalled && !entry.isDoubtful
+          else if (isLost(entry.sent.link)) {
+            entry.sent = undefined
+            entry.isDoubtful ||= !isBehindRefusal
+            pair.sentCount--
+            pair.needsRestart = true
+            recalled++
+          }
+        }
+      }
+    }
+    return recalled
+  }
+
+  /**
+   * Removes what has been held for holdMs and provably reached no owner, with all that waits unsent behind it: a later send
+   * must not pass one that was refused.
+   */
+  expire(mono: number): Entry[] {
+    const out: Entry[] = []
+    for (const pair of this.#pairs.values()) {
+      const isFree = (e: Entry) => !e.sent && !e.isDoubtful
+      const first = pair.entries.findIndex(e => isFree(e) && mono - e.command.readAt >= holdMs)
+      if (first >= 0) out.push(...pair.entries.slice(first).filter(isFree))
+    }
+    for (const entry of out) this.remove(entry)
+    return out
+  }
+
+  closeSocket(socket: number): void {
+    for (const pair of this.#sockets.get(socket)?.pairs ?? []) {
+      for (const entry of pair.entries) {
+        this.#attempts.delete(entry.command.attempt)
+        this.#count(entry, -1)
+      }
+      pair.entries = []
+      this.#close(pair)
+    }
+    this.#sockets.delete(socket)
+  }
+
+  #open(key: string, command: CommandIn, isOrdered: boolean): Pair {
+    const shard = shardOf(command.conversation)
+    const { socket, durable } = command
+    const pair: Pair = {
+      ...{ key, socket, shard, isOrdered, isKept: durable, entries: [] },
+      ...{ sentCount: 0, isStalled: false, needsRestart: false },
+    }
+    this.#pairs.set(key, pair)
+    this.#shards[shard]!.add(pair)
+    if (socket !== 0) {
+      const use = this.#sockets.get(socket) ?? { letters: 0, bytes: 0, pairs: new Set() }
+      use.pairs.add(pair)
+      this.#sockets.set(socket, use)
+    }
+    return pair
+  }
+
+  #close(pair: Pair): void {
+    this.#pairs.delete(pair.key)
+    this.#shards[pair.shard]!.delete(pair)
+    const use = this.#sockets.get(pair.socket)
+    use?.pairs.delete(pair)
+    if (use?.pairs.size === 0) this.#sockets.delete(pair.socket)
+  }
+
+  #count(entry: Entry, sign: 1 | -1): void {
+    this.letters += sign
+    this.bytes += sign * entry.bytes
+    const use = this.#sockets.get(entry.pair.socket)
+    if (!use) return
+    use.letters += sign
+    use.bytes += sign * entry.bytes
+  }
+}
