@@ -1,0 +1,518 @@
+/**
+ * The client against real relays over real gRPC in one process: order, go-back-n, replay, HOLD, credit, attach.
+ * The actors behind the relays are scripted; ownership is what the test says.
+ */
+import assert from 'node:assert/strict'
+import { afterEach, test } from 'node:test'
+import type { Delivery, Directory } from '#engine/actor/ports.ts'
+import { systemClock } from '#engine/ops/clock.ts'
+import { silentLog } from '#engine/ops/log.ts'
+import { openMetrics } from '#engine/ops/metrics.ts'
+import { type Listener, openListener } from '#engine/server/listener.ts'
+import { createRelay, type Relay } from '#engine/server/relay.ts'
+import { type Label, label, letterFlags, letterKinds } from '#protos/letter.ts'
+import { holdMs, linkCreditBytes, shardCount } from '#protos/limits.ts'
+import { shardOf } from '#protos/shard.ts'
+import { createEngineClient, type EngineClientDeps } from './engine.ts'
+import type { EngineClient, EngineSink } from './port.ts'
+import type { RouteRow } from './routes.ts'
+
+const conversation = '0190a5a0-0000-7000-8000-000000000001'
+const user = '0190a5a0-0000-7000-8000-0000000000aa'
+const shard = shardOf(conversation)
+const decode = (bytes: Uint8Array) => JSON.parse(Buffer.from(bytes).toString()) as Record<string, unknown>
+const encode = (value: unknown) => Buffer.from(JSON.stringify(value))
+
+const cleanup: (() => unknown)[] = []
+afterEach(async () => {
+  for (const undo of cleanup.splice(0).reverse()) await undo()
+})
+
+interface Worker {
+  relay: Relay
+  listener: Listener
+  addr: string
+  epochs: Map<number, number>
+  heads: Map<string, number>
+  got: { n: number; label: Label }[]
+  /** What an arriving command does; acks by default. */
+  onCommand: (delivery: Delivery, n: number) => boolean
+  ack(delivery: Delivery): void
+  stop(): void
+}
+
+async function startWorker(epochs: Iterable<readonly [number, number]>, port = 0): Promise<Worker> {
+  const held = new Map(epochs)
+  const heads = new Map<string, number>()
+  const directory: Pick<Directory, 'heads'> = {
+    async heads(ids) {
+      const found = ids.filter(id => heads.has(id))
+      return new Map(
+        found.map(id => [id, { head: heads.get(id)!, firstSeq: 1, epoch: held.get(shardOf(id)) ?? 0 }] as const),
+      )
+    },
+  }
+  const relay = createRelay({
+    clock: systemClock,
+    log: silentLog,
+    metrics: openMetrics(),
+    directory,
+    epochOf: s => held.get(s),
+    nodeId: 'engine',
+    incarnation: systemClock.id(),
+    worker: 0,
+  })
+  const worker: Worker = {
+    relay,
+    listener: undefined as never,
+    addr: '',
+    epochs: held,
+    heads,
+    got: [],
+    onCommand(delivery) {
+      worker.ack(delivery)
+      return true
+    },
+    ack({ label: l, origin, body }) {
+      const what = label(letterKinds.answer, { attempt: l.attempt, socket: l.socket, conversation: l.conversation })
+      relay.fanout.answer(origin, what, encode({ type: 'ack', n: decode(body)['n'] }))
+    },
+    stop() {
+      worker.listener.close()
+    },
+  }
+  relay.serve({
+    deliver(delivery) {
+      const n = decode(delivery.body)['n'] as number
+      worker.got.push({ n, label: delivery.label })
+      return worker.onCommand(delivery, n)
+    },
+  })
+  worker.listener = await openListener(relay, silentLog, '127.0.0.1', port)
+  worker.addr = worker.listener.addr
+  cleanup.push(() => worker.stop())
+  return worker
+}
+
+interface Gateway {
+  client: EngineClient
+  rows: RouteRow[]
+  answers: { label: Label; frame: Record<string, unknown> }[]
+  replays: number[]
+  facts: number[]
+  heads: [string, number][]
+  doubts: number
+  position: number
+  /** Moves all shards in the map that the gateway reads. */
+  route(addr: string | null, epoch: number): void
+  send(n: number, over?: Partial<Parameters<EngineClient['command']>[0]>): ReturnType<EngineClient['command']>
+}
+
+async function startGateway(
+  addr: string | null,
+  epoch: number,
+  over: Partial<EngineClientDeps> = {},
+): Promise<Gateway> {
+  const rows: RouteRow[] = Array.from({ length: shardCount }, (_, s) => ({ shard: s, epoch, addr }))
+  const gateway: Gateway = {
+    client: createEngineClient({
+      clock: systemClock,
+      log: silentLog,
+      metrics: openMetrics(),
+      readRoutes: async () => rows.map(row => ({ ...row })),
+      nodeId: 'gateway',
+      ...over,
+    }),
+    rows,
+    answers: [],
+    replays: [],
+    facts: [],
+    heads: [],
+    doubts: 0,
+    position: 0,
+    route(to, at) {
+      for (const row of rows) Object.assign(row, { addr: to, epoch: at })
+    },
+    send: (n, given = {}) =>
+      gateway.client.command({
+        conversation,
+        principal: user,
+        socket: 1,
+        attempt: systemClock.id(),
+        trace: '',
+        body: encode({ n, requestId: `r${n}` }),
+        durable: true,
+        readAt: systemClock.mono(),
+        ...given,
+      }),
+  }
+  const sink: EngineSink = {
+    answer: (l, body) => void gateway.answers.push({ label: l, frame: decode(body) }),
+    replay: l => void gateway.replays.push(l.seq),
+    fact: l => void gateway.facts.push(l.seq),
+    delta() {},
+    done() {},
+    typing() {},
+    receipt() {},
+    user() {},
+    head: (id, head) => void gateway.heads.push([id, head]),
+    usersDoubtful: () => void gateway.doubts++,
+    position: () => gateway.position,
+  }
+  cleanup.push(() => gateway.client.close())
+  await gateway.client.start(sink)
+  return gateway
+}
+
+async function until(what: string, holds: () => boolean, ms = 10_000): Promise<void> {
+  const end = performance.now() + ms
+  while (!holds()) {
+    if (performance.now() > end) assert.fail(`not in time: ${what}`)
+    await new Promise(resolve => setTimeout(resolve, 5))
+  }
+}
+const pause = (ms: number) => new Promise(resolve => setTimeout(resolve, ms))
+const upTo = (count: number) => Array.from({ length: count }, (_, n) => n)
+const numbers = (gateway: Gateway) => gateway.answers.map(a => a.frame['n'])
+const everyShard = (epoch: number) => upTo(shardCount).map(s => [s, epoch] as const)
+
+test('L1 commands of one socket reach the owner in order and each is answered once', async () => {
+  const worker = await startWorker(everyShard(7))
+  const gateway = await startGateway(worker.addr, 7)
+  for (const n of upTo(200)) assert.deepEqual(gateway.send(n), { taken: true })
+  await until('answers', () => gateway.answers.length === 200)
+  assert.deepEqual(
+    worker.got.map(g => g.n),
+    upTo(200),
+  )
+  assert.deepEqual(numbers(gateway), upTo(200))
+  assert.equal(gateway.client.pending().letters, 0)
+  assert.equal(gateway.client.pending().bytes, 0)
+  assert.ok(worker.got.every(g => g.label.shard === shard && g.label.epoch === 7 && g.label.principal === user))
+})
+
+test('L2 a command under an old epoch is refused with the new one, and all are replayed in order with the restart mark', async () => {
+  const worker = await startWorker(everyShard(8))
+  const gateway = await startGateway(worker.addr, 7)
+  for (const n of upTo(50)) gateway.send(n)
+  await until('answers', () => gateway.answers.length === 50)
+  assert.deepEqual(
+    worker.got.map(g => g.n),
+    upTo(50),
+  )
+  assert.equal(worker.got[0]!.label.flags & letterFlags.restart, letterFlags.restart)
+  assert.ok(worker.got.slice(1).every(g => (g.label.flags & letterFlags.restart) === 0))
+  assert.ok(
+    worker.got.every(g => (g.label.flags & letterFlags.resend) === 0),
+    'refused unread: not in doubt',
+  )
+})
+
+test('L3 an epoch that changes in the middle of a stream of sends keeps their order', async () => {
+  const worker = await startWorker(everyShard(1))
+  const gateway = await startGateway(worker.addr, 1)
+  let epoch = 1
+  for (let n = 0; n < 400; n++) {
+    gateway.send(n)
+    if (n % 40 === 39) {
+      epoch++
+      for (const s of worker.epochs.keys()) worker.epochs.set(s, epoch)
+      await pause(3)
+    }
+    if (n % 100 === 99) await until('answers so far', () => gateway.answers.length === n + 1)
+  }
+  assert.deepEqual(
+    worker.got.map(g => g.n),
+    upTo(400),
+  )
+  assert.deepEqual(numbers(gateway), upTo(400))
+})
+
+test('L4 a letter refused for load takes the later ones of its pair with it until the next carries the restart mark', async () => {
+  const worker = await startWorker(everyShard(1))
+  const gateway = await startGateway(worker.addr, 1)
+  worker.onCommand = (delivery, n) => {
+    if (n === 2) return false
+    worker.ack(delivery)
+    return true
+  }
+  for (const n of upTo(6)) gateway.send(n)
+  await until('answers', () => gateway.answers.length === 6)
+  assert.deepEqual(
+    worker.got.map(g => g.n),
+    [0, 1, 2],
+  )
+  const refusals = gateway.answers.slice(2).map(a => a.frame)
+  assert.deepEqual(
+    refusals.map(f => [f['code'], f['requestId'], f['conversationId']]),
+    [2, 3, 4, 5].map(n => ['OVERLOADED', `r${n}`, conversation]),
+  )
+  assert.ok(refusals.every(f => (f['retryAfterMs'] as number) >= (refusals[0]!['retryAfterMs'] as number)))
+  gateway.send(7)
+  await until('the next send', () => gateway.answers.length === 7)
+  assert.equal(numbers(gateway)[6], 7)
+  assert.equal(worker.got[3]!.label.flags & letterFlags.restart, letterFlags.restart)
+})
+
+test('L5 another socket and a lone command are not held up by a pair that was refused', async () => {
+  const worker = await startWorker(everyShard(1))
+  const gateway = await startGateway(worker.addr, 1)
+  worker.onCommand = (delivery, n) => {
+    if (n === 0) return false
+    worker.ack(delivery)
+    return true
+  }
+  gateway.send(0)
+  gateway.send(1)
+  gateway.send(2, { socket: 2 })
+  gateway.send(3, { durable: false })
+  await until('answers', () => gateway.answers.length === 4)
+  assert.deepEqual(
+    worker.got.map(g => g.n),
+    [0, 2, 3],
+  )
+})
+
+test('L6 a lost link: everything unanswered is replayed in order at the next owner, marked as resent', async () => {
+  const first = await startWorker(everyShard(1))
+  first.onCommand = (delivery, n) => {
+    if (n < 3) first.ack(delivery)
+    return true
+  }
+  const gateway = await startGateway(first.addr, 1)
+  for (const n of upTo(10)) gateway.send(n)
+  await until('three answers and all there', () => gateway.answers.length === 3 && first.got.length === 10)
+  const doubts = gateway.doubts
+  gateway.client.attach([[conversation, 3]])
+  first.stop()
+  await pause(20)
+  for (const n of [10, 11]) gateway.send(n)
+  const second = await startWorker(everyShard(2))
+  second.heads.set(conversation, 9)
+  gateway.position = 5
+  gateway.route(second.addr, 2)
+  await until('all answers', () => gateway.answers.length === 12)
+  assert.deepEqual(
+    second.got.map(g => g.n),
+    [3, 4, 5, 6, 7, 8, 9, 10, 11],
+  )
+  const flags = second.got.map(g => g.label.flags)
+  assert.equal(flags[0], letterFlags.resend | letterFlags.restart)
+  assert.ok(flags.slice(1, 7).every(f => f === letterFlags.resend))
+  assert.deepEqual(flags.slice(7), [0, 0])
+  assert.deepEqual(numbers(gateway), upTo(12))
+  await until('the head at the new owner', () => gateway.heads.length > 0)
+  assert.deepEqual(gateway.heads.at(-1), [conversation, 9])
+  assert.ok(gateway.doubts > doubts)
+})
+
+test('L7 a shard that moves to another worker takes its unanswered commands along at once', async () => {
+  const first = await startWorker(everyShard(1))
+  first.onCommand = () => true
+  const second = await startWorker(everyShard(2))
+  const gateway = await startGateway(first.addr, 1)
+  for (const n of upTo(5)) gateway.send(n)
+  await until('all there', () => first.got.length === 5)
+  for (const s of upTo(shardCount)) first.epochs.delete(s)
+  first.relay.moved(upTo(shardCount).map(s => ({ shard: s, addr: second.addr, epoch: 2 })))
+  gateway.route(second.addr, 2)
+  await until('all answers', () => gateway.answers.length === 5)
+  assert.deepEqual(
+    second.got.map(g => g.n),
+    upTo(5),
+  )
+  assert.ok(second.got.every(g => (g.label.flags & letterFlags.resend) !== 0))
+})
+
+test('L8 an actor that gives a letter back after a fence leaves it in doubt: its replay is looked up', async () => {
+  const worker = await startWorker(everyShard(1))
+  const gateway = await startGateway(worker.addr, 1)
+  let isFenced = true
+  worker.onCommand = delivery => {
+    if (isFenced) worker.relay.notOwner(delivery)
+    else worker.ack(delivery)
+    return true
+  }
+  gateway.send(0)
+  gateway.send(1)
+  await until('both refused', () => worker.got.length >= 1)
+  isFenced = false
+  await until('answers', () => gateway.answers.length === 2)
+  const last = worker.got.slice(-2)
+  assert.deepEqual(
+    last.map(g => g.n),
+    [0, 1],
+  )
+  assert.equal(last[0]!.label.flags, letterFlags.resend | letterFlags.restart)
+  assert.equal(last[1]!.label.flags & letterFlags.resend, 0, 'refused behind it, unread')
+})
+
+test('L9 HOLD: what no owner ever got is UNAVAILABLE after 12 s, in order, with all that waits behind it', async () => {
+  let skew = 0
+  const clock = { ...systemClock, mono: () => systemClock.mono() + skew }
+  const gateway = await startGateway(null, 0, { clock })
+  gateway.send(0, { readAt: clock.mono() })
+  gateway.send(1, { readAt: clock.mono() + 5000 })
+  gateway.send(2, { readAt: clock.mono(), durable: false })
+  const asked = gateway.client.request(
+    {
+      conversation,
+      principal: user,
+      attempt: systemClock.id(),
+      trace: '',
+      body: encode({ requestId: 'rest' }),
+      durable: true,
+    },
+    60_000,
+  )
+  await pause(400)
+  assert.equal(gateway.answers.length, 0)
+  assert.equal(gateway.client.isReady(), false)
+  skew = holdMs
+  const frame = JSON.parse((await asked) ?? '{}') as Record<string, unknown>
+  assert.equal(frame['code'], 'UNAVAILABLE')
+  assert.equal(frame['requestId'], 'rest')
+  assert.deepEqual(
+    gateway.answers.map(a => [a.frame['code'], a.frame['requestId']]),
+    [
+      ['UNAVAILABLE', 'r0'],
+      ['UNAVAILABLE', 'r1'],
+    ],
+  )
+  assert.equal(gateway.client.pending().letters, 0)
+})
+
+test('L10 a command that reached an owner is never given up while its socket lives, and is young again when replayed', async () => {
+  let skew = 0
+  const clock = { ...systemClock, mono: () => systemClock.mono() + skew }
+  const first = await startWorker(everyShard(1))
+  first.onCommand = () => true
+  const gateway = await startGateway(first.addr, 1, { clock })
+  gateway.send(0, { readAt: clock.mono() })
+  await until('there', () => first.got.length === 1)
+  gateway.route(null, 1)
+  first.stop()
+  skew = 60_000
+  await pause(600)
+  assert.equal(gateway.answers.length, 0)
+  assert.equal(gateway.client.pending().letters, 1)
+  const second = await startWorker(everyShard(2))
+  gateway.route(second.addr, 2)
+  await until('the answer', () => gateway.answers.length === 1)
+  assert.equal(second.got[0]!.label.age, 0)
+})
+
+test('L11 what a closed socket had waiting is never sent', async () => {
+  const gateway = await startGateway(null, 0)
+  gateway.send(0)
+  gateway.send(1, { socket: 2 })
+  gateway.client.closeSocket(1)
+  assert.equal(gateway.client.pending().letters, 1)
+  const worker = await startWorker(everyShard(1))
+  gateway.route(worker.addr, 1)
+  await until('the answer', () => gateway.answers.length === 1)
+  assert.deepEqual(
+    worker.got.map(g => g.n),
+    [1],
+  )
+})
+
+test('L12 unanswered commands are bounded per conversation and per socket', async () => {
+  const gateway = await startGateway(null, 0)
+  for (const n of upTo(256)) assert.equal(gateway.send(n).taken, true)
+  assert.deepEqual(gateway.send(256), { taken: false, reason: 'conversation' })
+  const big = Buffer.alloc(1024 * 1024)
+  const other = { socket: 9, body: big }
+  for (const n of upTo(3)) {
+    assert.equal(gateway.send(0, { ...other, conversation: `0190a5a0-0000-7000-8000-00000000100${n}` }).taken, true)
+  }
+  assert.deepEqual(gateway.send(0, { ...other, conversation: user }), { taken: false, reason: 'socket' })
+  gateway.client.closeSocket(1)
+  assert.equal(gateway.send(256).taken, true)
+})
+
+test('L13 attach answers heads that differ only, and facts reach those that attached', async () => {
+  const worker = await startWorker(everyShard(1))
+  const same = '0190a5a0-0000-7000-8000-00000000000b'
+  worker.heads.set(conversation, 12)
+  worker.heads.set(same, 4)
+  const gateway = await startGateway(worker.addr, 1)
+  gateway.client.attach([
+    [conversation, 10],
+    [same, 4],
+  ])
+  await until('heads', () => gateway.heads.length > 0)
+  const fact = (seq: number) =>
+    worker.relay.fanout.publish(label(letterKinds.fact, { conversation, seq }), encode({ seq }))
+  fact(13)
+  await until('the fact', () => gateway.facts.length === 1)
+  assert.deepEqual(gateway.heads, [[conversation, 12]])
+  gateway.client.detach(conversation)
+  await pause(50)
+  fact(14)
+  gateway.send(1)
+  await until('the answer', () => gateway.answers.length === 1)
+  assert.deepEqual(gateway.facts, [13])
+})
+
+test('L14 without credit facts are dropped and answers are not; lagged makes the gateway ask for heads again', async () => {
+  const worker = await startWorker(everyShard(1))
+  worker.heads.set(conversation, 0)
+  const gateway = await startGateway(worker.addr, 1)
+  gateway.client.attach([[conversation, 0]])
+  gateway.send(0)
+  await until('attached', () => gateway.answers.length === 1)
+  await pause(50)
+  const body = Buffer.alloc(256 * 1024, 32)
+  const sent = Math.ceil(linkCreditBytes / body.length) + 8
+  // One turn: no credit can come back in between.
+  for (let seq = 1; seq <= sent; seq++) {
+    worker.relay.fanout.publish(label(letterKinds.fact, { conversation, seq }), body)
+  }
+  worker.heads.set(conversation, sent)
+  gateway.send(1)
+  await until('the answer', () => gateway.answers.length === 2)
+  await until('the head', () => gateway.heads.length === 1)
+  assert.deepEqual(gateway.heads, [[conversation, sent]])
+  assert.ok(gateway.facts.length >= 16 && gateway.facts.length < sent, `${gateway.facts.length} of ${sent} arrived`)
+  worker.relay.fanout.publish(label(letterKinds.fact, { conversation, seq: sent + 1 }), encode({}))
+  await until('facts again', () => gateway.facts.at(-1) === sent + 1)
+})
+
+test('L15 a join that is replayed at another owner tells no event twice', async () => {
+  const replay = (worker: Worker, { label: l, origin }: Delivery, to: number) => {
+    for (let seq = 1; seq <= to; seq++) {
+      const on = { attempt: l.attempt, socket: l.socket, conversation, seq }
+      worker.relay.fanout.answer(origin, label(letterKinds.replay, on), encode({ seq }))
+    }
+  }
+  const first = await startWorker(everyShard(1))
+  first.onCommand = delivery => {
+    replay(first, delivery, 3)
+    return true
+  }
+  const second = await startWorker(everyShard(2))
+  second.onCommand = delivery => {
+    replay(second, delivery, 5)
+    second.ack(delivery)
+    return true
+  }
+  const gateway = await startGateway(first.addr, 1)
+  gateway.send(0)
+  await until('the first replay', () => gateway.replays.length === 3)
+  gateway.route(second.addr, 2)
+  await until('the answer', () => gateway.answers.length === 1)
+  assert.deepEqual(gateway.replays, [1, 2, 3, 4, 5])
+})
+
+test('L16 more commands than a whole credit all get through', async () => {
+  const worker = await startWorker(everyShard(1))
+  const gateway = await startGateway(worker.addr, 1)
+  const body = Buffer.from(JSON.stringify({ n: 0, pad: 'x'.repeat(16_000) }))
+  let taken = 0
+  for (let round = 0; round < 8; round++) {
+    for (let socket = 1; socket <= 100; socket++) if (gateway.send(0, { socket, body }).taken) taken++
+  }
+  assert.equal(taken, 800)
+  await until('answers', () => gateway.answers.length === 800)
+})
