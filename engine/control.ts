@@ -14,7 +14,7 @@ export type ToWorker =
   | { kind: 'own'; shards: [shard: number, epoch: number][] }
   /** Forget these shards at once. `next` names the new owner where it is known, as a hint for gateways. */
   | { kind: 'disown'; shards: number[]; next?: { shard: number; addr: string; epoch: number }[] }
-  /** Monotonic ms (performance.timeOrigin + performance.now()) at which the last successful renewal was sent. */
+  /** Monotonic ms (processMono) at which the last successful renewal was sent. */
   | { kind: 'renewed'; mono: number }
   /** Answer with `metrics` of the same id. */
   | { kind: 'metrics'; id: number }
@@ -52,5 +52,5 @@ export interface WorkerData {
  * Only for `renewed` and what is compared with it.
  */
 export function processMono(): number {
-  return performance.timeOrigin + performance.now()
+  return Number(process.hrtime.bigint()) / 1e6
 }

@@ -151,6 +151,8 @@ export const workerStartMsMax = 20_000
 export const workerQuickDeathsMax = 5
 /** How long /metrics waits for a thread before it answers without it. */
 export const metricsWaitMs = 500
+/** How long a leaving engine hands its shards over while another one is up; running turns may end meanwhile. */
+export const handOverMsMax = 60_000
 /** SIGTERM to exit of an engine that is the only one; the parent ends it by force a little later. */
 export const engineDrainMsMax = 5000
 
@@ -167,6 +169,18 @@ export const idleTimeoutMs = 20_000
 export const turnTimeoutMs = 180_000
 export const upstreamRetriesMax = 2
 export const upstreamRetryWindowMs = 30_000
+/** A `retry-after` above this is not waited for within a turn. */
+export const upstreamRetryAfterMsMax = 10_000
+/** Bytes of one response of the model: 64 KiB of text in one-byte deltas of 250 bytes of JSON fit twice. */
+export const upstreamBytesMax = 32 * 1024 * 1024
+/** How long the token counts may come after the finish reason; then they are estimated. */
+export const usageWaitMs = 2000
+/** The breaker opens when half of the last this many calls failed within the window, and stays open for a while. */
+export const breakerCalls = 20
+export const breakerWindowMs = 30_000
+export const breakerOpenMs = 15_000
+/** UTF-8 bytes of the operator's system prompt; it is sent with each turn. */
+export const systemPromptBytesMax = 16_384
 export const contextTokensMax = 8000
 export const outputTokensMax = 1024
 

@@ -1,0 +1,183 @@
+#!/usr/bin/env node
+/**
+ * The `parley` command: reads arguments, settings and .env, then starts, migrates or asks. Spawns by path and imports
+ * neither the gateway nor the workers. Says in one sentence what is wrong and ends with a code other than 0.
+ */
+import { spawn } from 'node:child_process'
+import { existsSync } from 'node:fs'
+import path from 'node:path'
+import { Writable } from 'node:stream'
+import { type Config, ConfigError, helpLines, readConfig } from './ops/config.ts'
+import { type Log, openLog } from './ops/log.ts'
+import { StartError } from './process/start-error.ts'
+
+const root = path.resolve(import.meta.dirname, '..')
+
+const usage = `parley: people and AI assistants in the same conversations
+
+  parley start                                   everything on this machine (default)
+  parley serve --role all|gateway|engine         with DATABASE_URL, for servers
+  parley migrate up|down|status                  the database schema
+  parley token <email> [--ttl 1h] [--create]     prints an access token and the user's id
+  parley seed --users n --tokens FILE            makes users, writes one token a line
+  parley model                                   the built-in model server by itself
+  parley config check                            whether all settings can be used
+  parley --help
+
+With npm: npm start, npm run parley -- token …
+
+Settings, from the environment or a .env file (NAME_FILE may name a file with the value):
+`
+
+async function main(args: string[]): Promise<void> {
+  const [command = 'start', ...rest] = args
+  if (['--help', '-h', 'help'].includes(command) || rest.includes('--help')) {
+    console.log([usage.trimEnd(), ...helpLines()].join('\n'))
+    return
+  }
+  if (existsSync('.env')) process.loadEnvFile('.env')
+  const config = readConfig()
+  switch (command) {
+    case 'start':
+      return run(config, ['gateway', 'engine'], true)
+    case 'serve':
+      return run(config, rolesOf(rest, config), false)
+    case 'migrate':
+      return migrateSchema(config, rest[0])
+    case 'token':
+    case 'seed':
+      return account(config, args)
+    case 'model':
+      return passOn('engine/assistant/dev-model.ts', [], {})
+    case 'config':
+      if (rest[0] !== 'check') throw new StartError('parley config knows one word: check.')
+      console.log('All settings can be used.')
+      return
+    case 'cluster':
+      throw new StartError('parley cluster is not available yet.')
+    default:
+      throw new StartError(`parley does not know the command "${command}". See parley --help.`)
+  }
+}
+
+async function run(config: Config, roles: ('gateway' | 'engine')[], isStart: boolean): Promise<void> {
+  const isTerminal = process.stdout.isTTY === true
+  // Imported here: a help text needs no database driver.
+  const { startParent, missingScripts } = await import('./process/parent.ts')
+  const { banner, shortLine } = await import('./process/banner.ts')
+  const missing = missingScripts(root)
+  if (missing.length > 0) throw new StartError(`This checkout is not whole: ${missing.join(', ')} missing.`)
+  if (isTerminal && !process.env['LOG_LEVEL']) process.env['LOG_LEVEL'] = 'warn'
+  const show = (name: string, line: string) => {
+    const short = shortLine(name, line)
+    if (short !== undefined) console.log(short)
+  }
+  const log = parentLog(isTerminal, show)
+  let running: Awaited<ReturnType<typeof startParent>> | undefined
+  let signals = 0
+  const onSignal = () => {
+    if (++signals === 1) {
+      if (!running) process.exit(130)
+      console.log('\n  Stopping … (Ctrl-C again to stop at once)')
+      running.stop().then(
+        () => process.exit(0),
+        error => {
+          log.error('the stop failed', { err: error })
+          process.exit(1)
+        },
+      )
+    } else if (signals === 2) {
+      running?.force().finally(() => process.exit(1))
+    } else process.exit(1)
+  }
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, onSignal)
+  running = await startParent({
+    config,
+    log,
+    root,
+    roles,
+    prepares: isStart,
+    say: line => console.log(`  ${line}`),
+    onLine: isTerminal ? show : undefined,
+  })
+  const isModelOurs = config.OPENAI_BASE_URL === '' && config.OPENAI_API_KEY === ''
+  console.log(banner(running, { model: isModelOurs, soft: config.REDIS_URL === '' }))
+}
+
+function rolesOf(args: string[], config: Config): ('gateway' | 'engine')[] {
+  const role = option(args, '--role') ?? 'all'
+  if (config.DATABASE_URL === '') throw new StartError('parley serve needs DATABASE_URL. For one machine: npm start.')
+  if (role === 'all') return ['gateway', 'engine']
+  if (role === 'gateway' || role === 'engine') return [role]
+  throw new StartError(`--role ${role} is not one of all, gateway, engine.`)
+}
+
+async function migrateSchema(config: Config, action: string | undefined): Promise<void> {
+  if (action !== 'up' && action !== 'down' && action !== 'status')
+    throw new StartError('parley migrate needs one word: up, down or status.')
+  const { withDatabase } = await import('./process/database.ts')
+  const { migrate } = await import('./storage/migrate.ts')
+  const log = openLog('warn')
+  const status = await withDatabase(config, dataDirOf(config), log, url => migrate(url, action, log), false)
+  for (const name of status.applied) console.log(`applied  ${name}`)
+  for (const name of status.pending) console.log(`pending  ${name}`)
+}
+
+/** Accounts belong to the gateway: its own command runs as a process, with the database found here. */
+async function account(config: Config, args: string[]): Promise<void> {
+  const { withDatabase } = await import('./process/database.ts')
+  await withDatabase(config, dataDirOf(config), openLog('warn'), url =>
+    passOn('gateway/auth/cli.ts', args, { DATABASE_URL: url }),
+  )
+}
+
+function passOn(script: string, args: string[], env: Record<string, string>): Promise<void> {
+  const child = spawn(process.execPath, [path.join(root, script), ...args], {
+    stdio: 'inherit',
+    env: { ...process.env, ...env },
+  })
+  // The terminal sends Ctrl-C to both; this one waits for the other.
+  const ignore = () => undefined
+  process.on('SIGINT', ignore)
+  const forward = () => child.kill('SIGTERM')
+  process.on('SIGTERM', forward)
+  return new Promise((resolve, reject) => {
+    child.once('error', reject)
+    child.once('exit', (code, signal) => {
+      process.off('SIGINT', ignore)
+      process.off('SIGTERM', forward)
+      process.exitCode = code ?? (signal ? 130 : 1)
+      resolve()
+    })
+  })
+}
+
+const dataDirOf = (config: Config) => path.resolve(config.DATA_DIR)
+
+function option(args: string[], name: string): string | undefined {
+  const at = args.findIndex(arg => arg === name || arg.startsWith(`${name}=`))
+  if (at < 0) return undefined
+  return args[at]!.includes('=') ? args[at]!.slice(name.length + 1) : args[at + 1]
+}
+
+/** On a terminal warnings in short, elsewhere JSON lines like everybody's. */
+function parentLog(isTerminal: boolean, show: (name: string, line: string) => void): Log {
+  const level = process.env['LOG_LEVEL'] || 'info'
+  if (!isTerminal) return openLog(level, { node: 'parent' })
+  return openLog(
+    level,
+    {},
+    new Writable({
+      write(chunk, _encoding, done) {
+        show('parley', String(chunk))
+        done()
+      },
+    }),
+  )
+}
+
+main(process.argv.slice(2)).catch((error: unknown) => {
+  const isForPeople = error instanceof StartError || error instanceof ConfigError
+  console.error(isForPeople ? error.message : error)
+  process.exit(1)
+})

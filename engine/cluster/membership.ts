@@ -1,0 +1,279 @@
+/**
+ * Owns this node's place among the nodes: renews its lease, watches the others, claims what is ownerless, gives a replaced
+ * worker fresh epochs, hands over what belongs elsewhere. A thin shell around observe.ts and plan.ts; the rows decide.
+ * Refuses to believe its own memory over a row of a later epoch.
+ */
+import type { Clock } from '#engine/ops/clock.ts'
+import type { Log } from '#engine/ops/log.ts'
+import type { Metrics } from '#engine/ops/metrics.ts'
+import { renewMs } from '#protos/limits.ts'
+import { nothingObserved, type ObserveEvent, observe } from './observe.ts'
+import { type NodeRow, noMemory, plan, type ShardRow } from './plan.ts'
+
+export interface ClusterNode extends NodeRow {
+  beat: number
+  /** By the database clock, at the read. */
+  expired: boolean
+}
+
+/** The statements behind a membership; each is one statement and rejects when the database does not answer in time. */
+export interface OwnershipStore {
+  /** False: this incarnation was buried. */
+  renew(me: string): Promise<boolean>
+  read(): Promise<{ nodes: ClusterNode[]; shards: ShardRow[] }>
+  bury(incarnation: string, beat: number, anyway: boolean): Promise<boolean>
+  setAddrs(me: string, addrs: readonly string[]): Promise<void>
+  claim(me: string, worker: number, wanted: readonly { shard: number; epoch: number }[]): Promise<Granted[]>
+  replace(me: string, worker: number, shards: readonly number[]): Promise<Granted[]>
+  /** Undefined: not ours any more under that epoch, or the target is not up. */
+  handOver(
+    me: string,
+    move: { shard: number; epoch: number; incarnation: string; worker: number },
+  ): Promise<number | undefined>
+  markDraining(me: string): Promise<void>
+  /** The end of this incarnation by its own hand: its shards are free for anyone at once. */
+  leave(me: string): Promise<void>
+}
+
+export interface Granted {
+  shard: number
+  epoch: number
+}
+
+export interface MembershipOptions {
+  store: OwnershipStore
+  /** This incarnation, its row already written. */
+  me: string
+  workers: number
+  clock: Clock
+  log: Log
+  metrics: Metrics
+  /** A shard's worker should know this; a worker that is gone may be ignored, it gets fresh epochs when it is back. */
+  own(worker: number, shards: Granted[]): void
+  disown(worker: number, shards: number[]): void
+  /** The first round with all workers is done: what can be claimed at once is claimed. */
+  onSettled(): void
+  /** A renewal sent at this monotonic time (of `clock`) succeeded. */
+  onRenewed(sentAt: number): void
+  /** Another node declared this one dead: nothing may be served any more. */
+  onBuried(): void
+}
+
+export interface Membership {
+  /** A worker of this index listens, the first time or again: it gets its shards under fresh epochs. */
+  listening(worker: number, addr: string): void
+  fenced(shards: readonly number[]): void
+  stamped(shards: readonly (readonly [number, number])[]): void
+  /** Hands everything over where another node is up; returns when nothing is owned or nobody else is there. */
+  drain(deadlineMs: number): Promise<void>
+  /** Stops the rounds; `leave` also ends the incarnation. */
+  close(leave: boolean): Promise<void>
+  status(): { leaseAgeMs: number; shards: number; listening: number }
+}
+
+const startWaitMs = 5000
+
+export function joinCluster(options: MembershipOptions): Membership {
+  const { store, me, clock, log, metrics } = options
+  const addrs = new Array<string>(options.workers).fill('')
+  /** What each worker was told, or told us of itself. */
+  const told = new Map<number, { worker: number; epoch: number }>()
+  const startedAt = clock.mono()
+  let observations = nothingObserved
+  let memory = noMemory
+  let renewedAt = startedAt
+  let isClosed = false
+  let isDraining = false
+  let isSettled = false
+  let acting: Promise<unknown> = Promise.resolve()
+  let renewTimer: NodeJS.Timeout | undefined
+  let renewing: Promise<void> | undefined
+  let tending: Promise<void> | undefined
+  const isWanted = { renewal: false, tend: false }
+
+  /** Statements that change ownership run one after another, so that rows read in one are not stale for the next. */
+  function act<T>(job: () => Promise<T>): Promise<T> {
+    const run = acting.then(job, job)
+    acting = run.catch(() => undefined)
+    return run
+  }
+
+  /** Renewals have a loop of their own: a slow claim must not stretch the lease. */
+  function scheduleRenewal(delay: number): void {
+    if (isClosed) return
+    clearTimeout(renewTimer)
+    renewTimer = setTimeout(() => {
+      const began = clock.mono()
+      renewing = renew().finally(() => {
+        renewing = undefined
+        const isAgain = isWanted.renewal
+        isWanted.renewal = false
+        scheduleRenewal(isAgain ? 0 : Math.max(0, renewMs - (clock.mono() - began)))
+      })
+    }, delay)
+  }
+
+  /** A round now: something changed. */
+  function kick(): void {
+    if (renewing) isWanted.renewal = true
+    else scheduleRenewal(0)
+  }
+
+  async function renew(): Promise<void> {
+    const sentAt = clock.mono()
+    try {
+      if (!(await store.renew(me))) {
+        if (!isClosed) options.onBuried()
+        return
+      }
+    } catch (error) {
+      observations = observe(observations, { kind: 'failed' }).state
+      log.warn('the lease could not be renewed', { err: error })
+      return
+    }
+    renewedAt = sentAt
+    metrics.parley_renew_ms.observe(clock.mono() - sentAt)
+    options.onRenewed(sentAt)
+    if (tending) isWanted.tend = true
+    else if (!isClosed) tending = tendAll().finally(() => (tending = undefined))
+  }
+
+  async function tendAll(): Promise<void> {
+    do {
+      isWanted.tend = false
+      try {
+        // What was buried is claimed at once, not a round later.
+        if ((await act(tend)) > 0) isWanted.tend = true
+      } catch (error) {
+        observations = observe(observations, { kind: 'failed' }).state
+        log.warn('a round of the cluster failed', { err: error })
+      }
+    } while (isWanted.tend && !isClosed)
+  }
+
+  /** One read and what follows from it. Returns how many were buried. */
+  async function tend(): Promise<number> {
+    const began = clock.mono()
+    const { nodes, shards } = await store.read()
+    const others = nodes.filter(n => n.incarnation !== me && n.state !== 'dead')
+    const event: ObserveEvent = { kind: 'round', began, ended: clock.mono(), others }
+    const observed = observe(observations, event)
+    observations = observed.state
+    let buried = 0
+    for (const { incarnation, beat, anyway } of observed.burials) {
+      if (!(await store.bury(incarnation, beat, anyway))) continue
+      buried++
+      metrics.parley_burials_total.inc()
+      log.warn('a silent node was buried', { node: nodes.find(n => n.incarnation === incarnation)?.nodeId ?? '' })
+    }
+    believe(shards)
+    if (addrs.some(addr => addr === '') && clock.mono() - startedAt < startWaitMs) return buried
+    const decided = plan(memory, me, nodes, shards, clock.mono())
+    memory = decided.memory
+    if (isClosed) return buried
+    for (const { worker, shards: wanted } of decided.claims) {
+      if (isDraining) break
+      const granted = await store.claim(me, worker, wanted)
+      metrics.parley_claims_total.inc(granted.length)
+      give(worker, granted)
+    }
+    if (!isSettled) {
+      isSettled = true
+      options.onSettled()
+    }
+    for (const { shard, epoch, from, to } of decided.moves) {
+      told.delete(shard)
+      options.disown(from, [shard])
+      if (to.incarnation === me) give(to.worker, await store.replace(me, to.worker, [shard]))
+      else await store.handOver(me, { shard, epoch, incarnation: to.incarnation, worker: to.worker })
+    }
+    return buried
+  }
+
+  /** Rows of a later epoch than what was told win: a lost answer to a claim, a stamp under way, another's claim. */
+  function believe(rows: readonly ShardRow[]): void {
+    const granted = new Map<number, Granted[]>()
+    for (const { shard, epoch, owner, worker } of rows) {
+      const known = told.get(shard)
+      if (known && known.epoch > epoch) continue
+      if (owner === me && worker !== null) {
+        if (known?.epoch === epoch && known.worker === worker) continue
+        if (known && known.worker !== worker) options.disown(known.worker, [shard])
+        let list = granted.get(worker)
+        if (!list) granted.set(worker, (list = []))
+        list.push({ shard, epoch })
+      } else if (known) {
+        told.delete(shard)
+        options.disown(known.worker, [shard])
+      }
+    }
+    for (const [worker, list] of granted) give(worker, list)
+  }
+
+  function give(worker: number, shards: Granted[]): void {
+    if (shards.length === 0) return
+    for (const { shard, epoch } of shards) told.set(shard, { worker, epoch })
+    options.own(worker, shards)
+  }
+
+  async function seat(worker: number, addr: string): Promise<void> {
+    addrs[worker] = addr
+    for (let delay = 50; !isClosed; delay = Math.min(1000, delay * 2)) {
+      try {
+        await act(async () => {
+          await store.setAddrs(me, addrs)
+          // A new thread knows no shard: it gets those of its index under epochs that no statement of the old one can match.
+          const shards = [...told].filter(([, t]) => t.worker === worker).map(([shard]) => shard)
+          if (shards.length === 0 || addrs[worker] !== addr) return
+          const granted = await store.replace(me, worker, shards)
+          for (const shard of shards) told.delete(shard)
+          give(worker, granted)
+        })
+        if (addrs.every(a => a !== '')) kick()
+        return
+      } catch (error) {
+        log.warn('a worker could not be written down yet', { worker, err: error })
+        await new Promise(resolve => setTimeout(resolve, delay * (0.5 + clock.random())))
+      }
+    }
+  }
+
+  scheduleRenewal(0)
+  return {
+    listening: (worker, addr) => void seat(worker, addr),
+    fenced(shards) {
+      for (const shard of shards) told.delete(shard)
+      kick()
+    },
+    stamped(shards) {
+      for (const [shard, epoch] of shards) {
+        const known = told.get(shard)
+        if (known && known.epoch < epoch) told.set(shard, { worker: known.worker, epoch })
+      }
+    },
+    async drain(deadlineMs) {
+      isDraining = true
+      const until = clock.mono() + deadlineMs
+      await act(() => store.markDraining(me))
+      while (clock.mono() < until) {
+        const { nodes, shards } = await store.read()
+        const isAlone = !nodes.some(n => n.incarnation !== me && n.state === 'up')
+        if (isAlone || !shards.some(s => s.owner === me)) return
+        await act(tend)
+      }
+    },
+    async close(leave) {
+      isClosed = true
+      clearTimeout(renewTimer)
+      await renewing
+      await tending
+      await acting
+      if (leave) await store.leave(me)
+    },
+    status: () => ({
+      leaseAgeMs: clock.mono() - renewedAt,
+      shards: told.size,
+      listening: addrs.filter(a => a !== '').length,
+    }),
+  }
+}

@@ -1,0 +1,139 @@
+/**
+ * Owns the two database connections of the engine's main thread: one that only renews, one for everything else, so that a
+ * claim that waits for a lock never stretches the lease. A connection that failed or fell silent is thrown away.
+ * Refuses to retry a statement: the next round does that.
+ */
+import type { Client } from 'pg'
+import type { Clock } from '#engine/ops/clock.ts'
+import type { Config } from '#engine/ops/config.ts'
+import type { Log } from '#engine/ops/log.ts'
+import { type Database, openOrm } from '#engine/storage/orm.ts'
+import * as ownership from '#engine/storage/ownership.ts'
+import { commitTimerMs } from '#protos/limits.ts'
+import type { OwnershipStore } from './membership.ts'
+
+export interface OwnershipDatabase extends OwnershipStore {
+  /** Writes the incarnation's row; `isAlone`: it is proved that no other process of this node runs, so those are buried. */
+  enter(node: { incarnation: string; nodeId: string; version: string; isAlone: boolean }): Promise<void>
+  close(): Promise<void>
+}
+
+/** Waits for a database that is away. */
+export async function openOwnershipStore(config: Config, log: Log, clock: Clock): Promise<OwnershipDatabase> {
+  const database = await openOrm({
+    url: config.DATABASE_URL,
+    role: 'parley_engine',
+    poolMax: 2,
+    name: 'parley-engine-main',
+    pooler: config.DATABASE_POOLER,
+    waitMs: Number.POSITIVE_INFINITY,
+    log,
+  })
+  const renewals = openLane(database)
+  const changes = openLane(database)
+  let prunedAt = clock.mono()
+
+  /** A hint for whoever routes; they poll in any case. */
+  async function hint(at: Client): Promise<void> {
+    await at.query("select pg_notify('parley_map', '')")
+  }
+
+  return {
+    async enter({ isAlone, ...node }) {
+      await changes(async at => {
+        await ownership.insertNode(at, { ...node, addrs: [] })
+        if (!isAlone) return
+        const buried = await ownership.buryPredecessors(at, node.nodeId, node.incarnation)
+        if (buried.length > 0) log.info('the predecessor of this node is buried', { count: buried.length })
+      })
+    },
+    renew: me => renewals(async at => (await ownership.renew(at, me)) !== undefined),
+    read: () =>
+      changes(async at => {
+        if (clock.mono() - prunedAt > pruneEveryMs) {
+          prunedAt = clock.mono()
+          await ownership.prune(at)
+        }
+        // Nodes first: an owner that came in between is unknown then, and a claim against it finds no row.
+        const nodes = await ownership.readNodes(at)
+        return { nodes, shards: await ownership.readShards(at) }
+      }),
+    bury: (incarnation, beat, anyway) => changes(at => ownership.bury(at, incarnation, beat, anyway)),
+    setAddrs: (me, addrs) =>
+      changes(async at => {
+        await ownership.renew(at, me, addrs)
+        await hint(at)
+      }),
+    claim: (me, worker, wanted) =>
+      changes(async at => {
+        const granted = await ownership.claim(at, wanted, me, worker)
+        await hint(at)
+        return granted
+      }),
+    replace: (me, worker, shards) =>
+      changes(async at => {
+        const granted = await ownership.replace(at, me, shards, worker)
+        await hint(at)
+        return granted
+      }),
+    handOver: (me, { incarnation, worker, ...held }) =>
+      changes(async at => {
+        const moved = await ownership.handOver(at, [held], me, incarnation, worker)
+        await hint(at)
+        return moved[0]?.epoch
+      }),
+    markDraining: me =>
+      changes(async at => {
+        await ownership.markDraining(at, me)
+      }),
+    leave: me =>
+      changes(async at => {
+        await ownership.buryKnown(at, me)
+        await hint(at)
+      }),
+    async close() {
+      await Promise.all([renewals.close(), changes.close()])
+      await database.close()
+    },
+  }
+}
+
+const pruneEveryMs = 3_600_000
+
+type Lane = (<T>(job: (at: Client) => Promise<T>) => Promise<T>) & { close(): Promise<void> }
+
+/** One connection, opened when needed; jobs run one after another. */
+function openLane(database: Database): Lane {
+  let client: Client | undefined
+  let last: Promise<unknown> = Promise.resolve()
+  const one = async <T>(job: (at: Client) => Promise<T>): Promise<T> => {
+    if (!client) {
+      const fresh = await database.connect({ query_timeout: commitTimerMs, connectionTimeoutMillis: commitTimerMs })
+      fresh.on('error', () => {
+        if (client === fresh) client = undefined
+      })
+      client = fresh
+    }
+    const used = client
+    try {
+      return await job(used)
+    } catch (error) {
+      // After a timer nobody knows what this connection still does.
+      if (client === used) client = undefined
+      used.end().catch(() => undefined)
+      throw error
+    }
+  }
+  const lane = <T>(job: (at: Client) => Promise<T>): Promise<T> => {
+    const run = last.then(() => one(job))
+    last = run.catch(() => undefined)
+    return run
+  }
+  return Object.assign(lane, {
+    async close() {
+      await last
+      await client?.end().catch(() => undefined)
+      client = undefined
+    },
+  })
+}

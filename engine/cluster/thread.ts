@@ -1,0 +1,17 @@
+/**
+ * The piscina task of every worker thread: runs the module it is given and makes sure that a task that ended, well or
+ * badly, takes its thread with it. A thread that served once never serves a second task, whatever it left open.
+ */
+export default async function runInThread(data: { module: string }): Promise<never> {
+  try {
+    const task = (await import(data.module)) as { default(data: unknown): Promise<void> }
+    await task.default(data)
+  } catch (error) {
+    // Outside any promise, so that it ends the thread with its own stack.
+    setImmediate(() => {
+      throw error
+    })
+    return new Promise<never>(() => undefined)
+  }
+  process.exit(0)
+}

@@ -1,0 +1,212 @@
+/**
+ * The engine process: composes lease, worker threads, claims and the internal listener. No chat traffic comes here, so it
+ * cannot be starved by it. Refuses to serve anything once its incarnation was buried.
+ */
+import { availableParallelism } from 'node:os'
+import { engineDrainMsMax, handOverMsMax, selfFenceMs } from '#protos/limits.ts'
+import { joinCluster, type Membership } from './cluster/membership.ts'
+import { holdName, nodeName } from './cluster/name-hold.ts'
+import { openScrape } from './cluster/scrape.ts'
+import { openOwnershipStore } from './cluster/store.ts'
+import { superviseThreads } from './cluster/supervisor.ts'
+import type { FromWorker, ToWorker } from './control.ts'
+import { processMono } from './control.ts'
+import { json, openAdmin, readiness } from './ops/admin.ts'
+import { systemClock } from './ops/clock.ts'
+import { type Config, ConfigError, readConfig } from './ops/config.ts'
+import { type Log, openLog } from './ops/log.ts'
+import { openMetrics } from './ops/metrics.ts'
+import { watchThread } from './ops/thread-health.ts'
+
+/** Exit codes that the parent tells apart. */
+const exitSetting = 2
+const exitBuried = 75
+
+/** What the parent hears over the channel when everything is claimed and listening. */
+export interface EngineReady {
+  kind: 'ready'
+  incarnation: string
+  node: string
+  metricsUrl: string
+  adminUrl: string
+  threads: number
+}
+
+const predecessorWaitMs = 5000
+const version = '0.1.0'
+
+async function run(config: Config, log: Log): Promise<void> {
+  const clock = systemClock
+  const metrics = openMetrics(true)
+  watchThread(metrics, 'main')
+  const incarnation = clock.id()
+  const nodeId = nodeName(config.NODE_ID, 'engine')
+  const count = config.ENGINE_THREADS || Math.max(1, availableParallelism() - 1)
+
+  let membership: Membership | undefined
+  const early: [number, string][] = []
+  const drained = new Set<number>()
+  let onDrained = () => {}
+  let stopping: Promise<void> | undefined
+  let onOrphaned: () => unknown = () => process.exit(1)
+  // Without its parent nobody would start or stop this process again.
+  process.on('disconnect', () => onOrphaned())
+
+  // Threads load their modules while the lease is being taken.
+  const threads = superviseThreads<ToWorker, FromWorker>({
+    count,
+    module: new URL('./worker.ts', import.meta.url).href,
+    heapMb: config.ENGINE_HEAP_MB,
+    data: { nodeId, incarnation, env: { ...process.env } },
+    clock,
+    log,
+    metrics,
+    onMessage(worker, message) {
+      switch (message.kind) {
+        case 'listening':
+          if (membership) membership.listening(worker, message.addr)
+          else early.push([worker, message.addr])
+          break
+        case 'fenced':
+          membership?.fenced(message.shards)
+          break
+        case 'stamped':
+          membership?.stamped(message.shards)
+          break
+        case 'metrics':
+          scrape.answered(message.id, message.json)
+          break
+        case 'drained':
+          drained.add(worker)
+          onDrained()
+          break
+        default:
+          message satisfies never
+      }
+    },
+    onEnded(worker) {
+      drained.delete(worker)
+    },
+    onHopeless(worker) {
+      log.error('threads of this index end as soon as they start', { worker })
+      process.exit(1)
+    },
+  })
+  const broadcast = (message: ToWorker) => threads.threads().filter(t => threads.post(t.index, message)).length
+  const scrape = openScrape(metrics.registry, id => broadcast({ kind: 'metrics', id }))
+
+  const isAlone = await holdNode(`${nodeId} ${config.DATABASE_URL}`, log)
+  const store = await openOwnershipStore(config, log, clock)
+  await store.enter({ incarnation, nodeId, version, isAlone })
+
+  const isSettled = new Promise<void>(resolve => {
+    membership = joinCluster({
+      store,
+      me: incarnation,
+      workers: count,
+      clock,
+      log,
+      metrics,
+      own: (worker, shards) =>
+        threads.post(worker, { kind: 'own', shards: shards.map(({ shard, epoch }) => [shard, epoch]) }),
+      disown: (worker, shards) => threads.post(worker, { kind: 'disown', shards }),
+      onRenewed: sentAt => broadcast({ kind: 'renewed', mono: processMono() - (clock.mono() - sentAt) }),
+      onSettled: resolve,
+      onBuried() {
+        log.error('this incarnation was declared dead; nothing may be served any more', { node: nodeId })
+        process.exit(exitBuried)
+      },
+    })
+  })
+  for (const [worker, addr] of early) membership!.listening(worker, addr)
+
+  const checks = () => {
+    const { leaseAgeMs, listening } = membership!.status()
+    return {
+      lease: { ok: leaseAgeMs < selfFenceMs, detail: `renewed ${Math.round(leaseAgeMs)} ms ago` },
+      threads: { ok: listening === count, detail: `${listening} of ${count} listen` },
+      serving: { ok: stopping === undefined, ...(stopping && { detail: 'draining' }) },
+    }
+  }
+  const admin = await openAdmin(config.METRICS_HOST, config.ENGINE_METRICS_PORT, log, {
+    'GET /healthz': (_request, response) => json(response, 200, { status: 'ok' }),
+    'GET /readyz': (_request, response) => readiness(response, checks()),
+    'GET /metrics': async (_request, response) => {
+      const text = await scrape.text()
+      response.writeHead(200, { 'content-type': metrics.registry.contentType })
+      response.end(text)
+    },
+    'GET /threads': (_request, response) => json(response, 200, { threads: threads.threads() }),
+  })
+
+  async function stop(limitMs: number): Promise<void> {
+    // Whatever hangs, the process ends: what is acked is stored, the rest is replayed to the next owner.
+    setTimeout(() => process.exit(1), handOverMsMax + limitMs).unref()
+    log.info('draining', { node: nodeId })
+    await membership!.drain(handOverMsMax).catch(error => log.warn('the hand-over stopped', { err: error }))
+    setTimeout(() => process.exit(1), limitMs).unref()
+    const asked = broadcast({ kind: 'drain' })
+    await new Promise<void>(resolve => {
+      onDrained = () => drained.size >= asked && resolve()
+      onDrained()
+      setTimeout(resolve, limitMs * 0.7)
+    })
+    broadcast({ kind: 'stop' })
+    await threads.stop(limitMs * 0.1)
+    await membership!.close(true).catch(error => log.warn('the lease was left to expire', { err: error }))
+    await Promise.all([store.close(), admin.close()])
+    process.exit(0)
+  }
+  const onSignal = () => {
+    if (stopping) process.exit(1)
+    stopping = stop(engineDrainMsMax)
+  }
+  process.on('SIGTERM', onSignal)
+  process.on('SIGINT', onSignal)
+  onOrphaned = () => (stopping ??= stop(orphanDrainMs))
+
+  await isSettled
+  const ready: EngineReady = {
+    kind: 'ready',
+    incarnation,
+    node: nodeId,
+    metricsUrl: admin.url,
+    adminUrl: admin.url,
+    threads: count,
+  }
+  if (process.send) process.send(ready)
+  else console.log(JSON.stringify(ready))
+}
+
+/** A crashed parent is started again soon; its successor waits for our ports. */
+const orphanDrainMs = 1000
+
+/** Waits for a predecessor of the same name to be gone; the name stays ours until this process ends. True: that is proved. */
+async function holdNode(name: string, log: Log): Promise<boolean> {
+  for (const until = performance.now() + predecessorWaitMs; ; ) {
+    const hold = await holdName(name)
+    if (hold.kind !== 'taken') return hold.kind === 'held'
+    if (performance.now() > until) {
+      log.error('another engine of this name runs on this machine against this database; set NODE_ID')
+      process.exit(exitSetting)
+    }
+    await new Promise(resolve => setTimeout(resolve, 50))
+  }
+}
+
+try {
+  const config = readConfig()
+  const log = openLog(config.LOG_LEVEL, { node: 'engine' })
+  process.on('unhandledRejection', error => {
+    log.error('nobody handled a failure', { err: error })
+    process.exit(1)
+  })
+  run(config, log).catch(error => {
+    log.error('the engine could not start', { err: error })
+    process.exit(1)
+  })
+} catch (error) {
+  if (!(error instanceof ConfigError)) throw error
+  console.error(error.message)
+  process.exit(exitSetting)
+}

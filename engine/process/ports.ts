@@ -1,0 +1,27 @@
+/** Owns the question whether a port is free, asked before anything is started. Refuses to hold one. */
+import { createServer } from 'node:net'
+import { StartError } from './start-error.ts'
+
+/** Throws a StartError that names the setting when the port cannot be had. Port 0 is always free. */
+export async function checkPort(setting: string, port: number, host: string): Promise<void> {
+  if (port === 0) return
+  const code = await tryListen(port, host)
+  if (code === undefined) return
+  if (code === 'EADDRINUSE')
+    throw new StartError(
+      `${setting} ${port} is in use by another program. Stop that program or set ${setting} to another port.`,
+    )
+  if (code === 'EACCES')
+    throw new StartError(`${setting} ${port} is not allowed to this user. Set ${setting} to a port above 1023.`)
+  throw new StartError(
+    `${setting} ${port} cannot be opened on ${host} (${code}). Check ${setting} and its host setting.`,
+  )
+}
+
+function tryListen(port: number, host: string): Promise<string | undefined> {
+  return new Promise(resolve => {
+    const server = createServer()
+    server.once('error', (error: NodeJS.ErrnoException) => resolve(error.code ?? error.message))
+    server.listen(port, host, () => server.close(() => resolve(undefined)))
+  })
+}
