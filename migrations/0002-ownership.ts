@@ -45,6 +45,8 @@ create index shard_history_at on shard_history (at);
 create function shard_remember() returns trigger language plpgsql as $f$
 begin
   insert into shard_history (shard_id, epoch, owner, worker) values (new.shard_id, new.epoch, new.owner, new.worker);
+  -- A hint for gateways; equal notices of one transaction are one.
+  perform pg_notify('parley_map', '');
   return null;
 end $f$;
 create trigger shard_remember after update on shard

@@ -164,6 +164,8 @@ export function createEngineClient(deps: EngineClientDeps): EngineClient {
     for (const entry of pending.expire(clock.mono())) giveUp(entry, 'no owner could be reached in time')
     metrics.parley_sends_pending.set(pending.letters)
     openLinks()
+    // A dead owner is replaced within a second; somebody waits for the news.
+    if ([...links.values()].some(({ link }) => !link.isUp)) routes.refresh()
   }
 
   // --- letters down ----------------------------------------------------------------------------------------------------

@@ -1,0 +1,71 @@
+/**
+ * Where every shard lives, as gateways read it, and the notice that this changed. Reads only: who owns what is decided in
+ * ownership.ts.
+ */
+import type { Client } from 'pg'
+import type { Log } from '#engine/ops/log.ts'
+import { mapPollMs } from '#protos/limits.ts'
+import type { Queryable, Statement } from './query.ts'
+import { rows } from './query.ts'
+
+export interface ShardAddress {
+  shard: number
+  epoch: number
+  /** Of the owning worker; null while no living one owns the shard or it does not listen yet. */
+  addr: string | null
+}
+
+const routes: Statement = {
+  name: 'routes',
+  text: `
+select s.shard_id as shard, s.epoch, nullif(n.addrs[s.worker + 1], '') as addr
+from shard s left join engine_node n on n.incarnation = s.owner and n.state <> 'dead'`,
+}
+
+/** All shards. */
+export function readRoutes(at: Queryable, named = true): Promise<ShardAddress[]> {
+  return rows<ShardAddress & Record<string, unknown>>(at, routes, [], named)
+}
+
+/**
+ * Calls back when an epoch changed, by LISTEN on a connection of its own, which is made again when it is lost. Only a hint:
+ * behind some poolers it never comes, so whoever uses it polls as well. Answers how to stop.
+ */
+export function watchRouteMap(connect: () => Promise<Client>, log: Log, changed: () => void): () => void {
+  let client: Client | undefined
+  let timer: NodeJS.Timeout | undefined
+  let isStopped = false
+
+  async function open(): Promise<void> {
+    let next: Client | undefined
+    try {
+      next = await connect()
+      if (isStopped) return await next.end()
+      client = next
+      next.on('error', () => again(next))
+      next.on('end', () => again(next))
+      next.on('notification', changed)
+      await next.query('listen parley_map')
+      // What changed before we listened was told to nobody.
+      changed()
+    } catch (error) {
+      log.debug('notices about the route map are not to be had', { err: error })
+      again(next)
+    }
+  }
+
+  function again(lost: Client | undefined): void {
+    if (isStopped || client !== lost) return
+    client = undefined
+    lost?.end().catch(() => {})
+    clearTimeout(timer)
+    timer = setTimeout(() => void open(), mapPollMs)
+  }
+
+  void open()
+  return () => {
+    isStopped = true
+    clearTimeout(timer)
+    client?.end().catch(() => {})
+  }
+}
