@@ -137,7 +137,10 @@ export class LetterBatch {
 function writeLetter(out: Buffer, start: number, l: Label, body: Uint8Array): number {
   const at = start + 6
   let traceBytes = 0
-  if (l.trace !== '') traceBytes = out.write(l.trace, at + fixedLabelBytes, traceBytesMax, 'utf8')
+  if (l.trace !== '') {
+    const room = Math.min(traceBytesMax, out.length - at - fixedLabelBytes)
+    traceBytes = out.write(l.trace, at + fixedLabelBytes, room, 'utf8')
+  }
   out.writeUInt32LE(body.length, start)
   out.writeUInt16LE(fixedLabelBytes + traceBytes, start + 4)
   out[at] = l.kind
