@@ -39,7 +39,8 @@ export const graceMs = 10_000
 interface TokenRow {
   family_id: string
   user_id: string
-  session_ends: Date
+  /** ms since 1970 */
+  session_ends: number
   used: boolean
   in_grace: boolean
   sealed: Buffer | null
@@ -48,7 +49,7 @@ interface TokenRow {
 }
 
 const readToken = `
-select t.family_id, t.user_id, s.expires_at as session_ends,
+select t.family_id, t.user_id, (extract(epoch from s.expires_at) * 1000)::float8 as session_ends,
   t.used_at is not null as used,
   coalesce(t.used_at >= clock_timestamp() - interval '10 s', false) as in_grace,
   t.sealed_successor as sealed,
@@ -76,7 +77,7 @@ with used as (
   where t.family_id = used.family_id and t.token_hash <> $1 and t.sealed_successor is not null
     and t.used_at < clock_timestamp() - interval '10 s'
 )
-select family_id, user_id, expires_at as session_ends from used`
+select family_id, user_id, (extract(epoch from expires_at) * 1000)::float8 as session_ends from used`
 
 export function createSessions(options: {
   db: Sql
@@ -108,7 +109,7 @@ export function createSessions(options: {
   return {
     async open(userId, userAgent) {
       const refreshToken = randomBytes(32).toString('base64url')
-      const { rows } = await db.query<{ id: string; expires_at: Date }>(
+      const { rows } = await db.query<{ id: string; ends: number }>(
         `with s as (
            insert into sessions (user_id, expires_at, idle_expires_at, user_agent)
            values ($1, clock_timestamp() + make_interval(secs => $2),
@@ -117,11 +118,11 @@ export function createSessions(options: {
          ), t as (
            insert into refresh_token (token_hash, family_id, user_id, expires_at) select $5, id, user_id, expires_at from s
          )
-         select id, expires_at from s`,
+         select id, (extract(epoch from expires_at) * 1000)::float8 as ends from s`,
         [userId, absoluteTtlS, idleTtlS, userAgent?.slice(0, 200) ?? null, hashOf(refreshToken)],
       )
       const s = rows[0]!
-      return { sessionId: s.id, userId, sessionExpiresAt: s.expires_at.getTime(), refreshToken }
+      return { sessionId: s.id, userId, sessionExpiresAt: s.ends, refreshToken }
     },
 
     async rotate(token, admit) {
@@ -176,7 +177,7 @@ async function endSessions(db: Sql, userId: string, only: string | undefined, re
 }
 
 function sessionOf(row: TokenRow): Session {
-  return { sessionId: row.family_id, userId: row.user_id, sessionExpiresAt: row.session_ends.getTime() }
+  return { sessionId: row.family_id, userId: row.user_id, sessionExpiresAt: row.session_ends }
 }
 
 function hashOf(token: string): Buffer {

@@ -30,7 +30,8 @@ export function createRevocation(options: { db: Sql; clock: Clock; log: Log }): 
   /** Session → monotonic ms at which it may be forgotten; in the order of insertion. */
   const revoked = new Map<string, number>()
   const listeners: ((sessionIds: readonly string[]) => void)[] = []
-  let since: Date | undefined
+  /** The latest time seen, as the database writes it: no precision is lost. */
+  let since: string | undefined
   let isLoaded = false
   let timer: NodeJS.Timeout | undefined
   let failures = 0
@@ -44,10 +45,10 @@ export function createRevocation(options: { db: Sql; clock: Clock; log: Log }): 
   }
 
   async function poll(): Promise<void> {
-    const { rows } = await db.query<{ id: string; revoked_at: Date }>(
-      `select id, revoked_at from sessions
-       where revoked_at > coalesce($1::timestamptz - make_interval(secs => $2), clock_timestamp() - make_interval(secs => $3))
-       order by revoked_at`,
+    const { rows } = await db.query<{ id: string; revoked_at: string }>(
+      `select id, revoked_at::text as revoked_at from sessions
+       where sessions.revoked_at > coalesce($1::timestamptz - make_interval(secs => $2), clock_timestamp() - make_interval(secs => $3))
+       order by sessions.revoked_at`,
       [since ?? null, overlapS, accessTokenTtlSMax],
     )
     since = rows.at(-1)?.revoked_at ?? since

@@ -1,0 +1,66 @@
+/** Examples of the OpenAPI document, one per thing. Owns no schema; a test checks them against the schemas. */
+
+const conversationId = '018f3b20-11aa-7c3e-8b57-2d9c5f60a7e1'
+const userId = '018f3b1e-7c55-7a61-9d2c-6f1f0a4c2b11'
+
+export const exampleMessage = {
+  id: '018f3b21-5d02-7f10-a4c8-93b1e07d4422',
+  conversation_id: conversationId,
+  seq: 17,
+  sender_id: userId,
+  role: 'user',
+  content: 'Shall we meet at noon?',
+  client_message_id: '018f3b21-5cff-7001-8d11-0c2f6a9b3e55',
+  reply_to: null,
+  attachments: [],
+  reactions: [],
+  edited_at: null,
+  deleted_at: null,
+  tool_calls: [],
+  tokens: null,
+  finish: null,
+  created_at: '2026-01-05T09:30:00.123Z',
+}
+
+export const exampleMember = {
+  user_id: userId,
+  username: 'ada',
+  display_name: 'Ada',
+  avatar_url: null,
+  role: 'owner',
+  joined_at: '2026-01-05T09:00:00.000Z',
+}
+
+export const exampleConversation = {
+  id: conversationId,
+  type: 'group',
+  title: 'Lunch',
+  tool_policy: 'requester',
+  created_by: userId,
+  created_at: '2026-01-05T09:00:00.000Z',
+  updated_at: '2026-01-05T09:30:00.123Z',
+  head_seq: 17,
+  first_seq: 1,
+  read_seq: 17,
+  unread: 0,
+  last_message: exampleMessage,
+  members: [exampleMember],
+}
+
+export const exampleEvents = {
+  items: [
+    {
+      type: 'message.new',
+      conversationId,
+      seq: 17,
+      ts: '2026-01-05T09:30:00.123Z',
+      messageId: exampleMessage.id,
+      senderId: userId,
+      role: 'user',
+      content: 'Shall we meet at noon?',
+      clientMessageId: exampleMessage.client_message_id,
+    },
+  ],
+  first_seq: 1,
+  head_seq: 17,
+}

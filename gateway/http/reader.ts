@@ -1,0 +1,316 @@
+/**
+ * Reads of REST: conversations, history, raw events, as the wire has them (snake_case, `null` for absent). Every read
+ * carries the reader and sees only what a member sees. Refuses to write; the log is the engine's.
+ */
+import type { Sql } from '#gateway/auth/db.ts'
+import { unreadMax } from '#protos/limits.ts'
+
+export interface ConversationView {
+  id: string
+  type: 'dm' | 'group' | 'ai'
+  title: string | null
+  tool_policy: string
+  created_by: string
+  created_at: string
+  updated_at: string
+  head_seq: number
+  first_seq: number
+  read_seq: number
+  unread: number
+  last_message: MessageView | null
+  members: MemberView[]
+}
+export interface MemberView {
+  user_id: string
+  username: string | null
+  display_name: string | null
+  avatar_url: string | null
+  role: string
+  joined_at: string
+}
+export interface MessageView {
+  id: string
+  conversation_id: string
+  seq: number
+  sender_id: string
+  role: string
+  content: string
+  client_message_id: string | null
+  reply_to: number | null
+  attachments: unknown[]
+  reactions: { emoji: string; count: number; mine: boolean }[]
+  edited_at: string | null
+  deleted_at: string | null
+  tool_calls: unknown[]
+  tokens: unknown
+  finish: string | null
+  created_at: string
+}
+
+/** Where a page begins, exclusive: a position, a message, a time (ms since 1970). */
+export type Mark = { seq: number } | { id: string } | { at: number }
+
+export interface Reader {
+  /** What the reader's membership says; undefined for a stranger, a removed member, a deleted conversation. */
+  membership(conversation: string, reader: string): Promise<{ head_seq: number; first_seq: number } | undefined>
+  conversation(id: string, reader: string): Promise<ConversationView | undefined>
+  /** Latest activity first. `after` is the last one of the page before. */
+  conversations(
+    reader: string,
+    after: { at: number; id: string } | undefined,
+    limit: number,
+  ): Promise<ConversationView[]>
+  member(conversation: string, userId: string): Promise<MemberView | undefined>
+  /** Oldest first. `hasMore`: there are more beyond the far end. Undefined when the mark names no message here. */
+  history(
+    conversation: string,
+    reader: string,
+    page: { direction: 'before' | 'after'; mark?: Mark; limit: number },
+  ): Promise<{ items: MessageView[]; hasMore: boolean } | undefined>
+  message(conversation: string, seq: number, reader: string): Promise<MessageView | undefined>
+  /** Where a message lies, if the reader is a member there. */
+  positionOf(messageId: string, reader: string): Promise<{ conversation_id: string; seq: number } | undefined>
+  /** Whole frames as JSON texts, `seq` above `after`. */
+  events(conversation: string, reader: string, after: number, limit: number): Promise<string[]>
+}
+
+const iso = (column: string) => `to_char(${column} at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')`
+
+const messageColumns = `e.message_id, e.conversation_id, e.seq::float8 as seq, e.sender_id, e.body::text as body,
+  ${iso('e.created_at')} as created_at, s.edited_text, ${iso('s.edited_at')} as edited_at,
+  ${iso('s.deleted_at')} as deleted_at, s.reactions::text as reactions`
+const messageState = 'left join message_state s on s.conversation_id = e.conversation_id and s.seq = e.seq'
+/** Statement after statement the same condition: $1 is the conversation, $2 the reader. */
+const isMember = `exists (select 1 from conversation_member m join conversation c on c.id = m.conversation_id
+  where m.conversation_id = $1 and m.user_id = $2 and c.deleted_at is null)`
+
+interface MessageRow {
+  message_id: string
+  conversation_id: string
+  seq: number
+  sender_id: string
+  body: string
+  created_at: string
+  edited_text: string | null
+  edited_at: string | null
+  deleted_at: string | null
+  reactions: string | null
+}
+
+/** $1 is the reader. */
+const conversationSelect = `
+select c.id, c.kind as type, c.title, c.tool_policy, c.created_by, ${iso('c.created_at')} as created_at,
+  ${iso('h.created_at')} as updated_at, h.seq::float8 as head_seq, c.first_seq::float8 as first_seq,
+  m.last_read_seq::float8 as read_seq, u.count::int as unread, l.*
+from conversation_member m
+join conversation c on c.id = m.conversation_id and c.deleted_at is null
+cross join lateral (
+  select e.seq, e.created_at from event e where e.conversation_id = c.id order by e.seq desc limit 1) h
+cross join lateral (
+  select count(*) from (
+    select 1 from event e where e.conversation_id = c.id and e.kind = 'message.new' and e.seq > m.last_read_seq
+      and e.sender_id <> m.user_id and not exists (
+        select 1 from message_state d where d.conversation_id = c.id and d.seq = e.seq and d.deleted_at is not null)
+    limit ${unreadMax}) x) u
+left join lateral (
+  select e.message_id as last_id, e.seq::float8 as last_seq, e.sender_id as last_sender, e.body::text as last_body,
+    ${iso('e.created_at')} as last_at, s.edited_text as last_text, ${iso('s.edited_at')} as last_edited,
+    ${iso('s.deleted_at')} as last_deleted, s.reactions::text as last_reactions
+  from event e ${messageState}
+  where e.conversation_id = c.id and e.kind = 'message.new' order by e.seq desc limit 1) l on true
+where m.user_id = $1`
+
+type ConversationRow = Omit<ConversationView, 'last_message' | 'members'> & {
+  last_id: string | null
+  last_seq: number
+  last_sender: string
+  last_body: string
+  last_at: string
+  last_text: string | null
+  last_edited: string | null
+  last_deleted: string | null
+  last_reactions: string | null
+}
+
+const memberSelect = `
+select m.conversation_id, m.user_id, u.username, u.display_name, u.avatar_url, m.role, ${iso('m.joined_at')} as joined_at
+from conversation_member m join users u on u.id = m.user_id`
+
+export function createReader(db: Sql): Reader {
+  async function withMembers(rows: ConversationRow[], reader: string): Promise<ConversationView[]> {
+    if (rows.length === 0) return []
+    const found = await db.query<MemberView & { conversation_id: string }>(
+      `${memberSelect} where m.conversation_id = any($1) order by m.joined_seq, m.user_id`,
+      [rows.map(r => r.id)],
+    )
+    const members = new Map<string, MemberView[]>(rows.map(r => [r.id, []]))
+    for (const { conversation_id, ...member } of found.rows) members.get(conversation_id)!.push(member)
+    return rows.map(r => viewOf(r, reader, members.get(r.id)!))
+  }
+
+  return {
+    async membership(conversation, reader) {
+      const { rows } = await db.query<{ head_seq: number; first_seq: number }>(
+        `select c.first_seq::float8 as first_seq, coalesce((
+           select e.seq from event e where e.conversation_id = c.id order by e.seq desc limit 1), 0)::float8 as head_seq
+         from conversation_member m join conversation c on c.id = m.conversation_id and c.deleted_at is null
+         where m.conversation_id = $1 and m.user_id = $2`,
+        [conversation, reader],
+      )
+      return rows[0]
+    },
+
+    async conversation(id, reader) {
+      const { rows } = await db.query<ConversationRow>(`${conversationSelect} and m.conversation_id = $2`, [reader, id])
+      return (await withMembers(rows, reader))[0]
+    },
+
+    async conversations(reader, after, limit) {
+      const { rows } = await db.query<ConversationRow>(
+        `${conversationSelect} and ($2::float8 is null or (h.created_at, c.id) < (to_timestamp($2 / 1000), $3::uuid))
+         order by h.created_at desc, c.id desc limit $4`,
+        [reader, after?.at ?? null, after?.id ?? null, limit],
+      )
+      return withMembers(rows, reader)
+    },
+
+    async member(conversation, userId) {
+      const { rows } = await db.query<MemberView & { conversation_id: string }>(
+        `${memberSelect} where m.conversation_id = $1 and m.user_id = $2`,
+        [conversation, userId],
+      )
+      if (!rows[0]) return undefined
+      const { conversation_id: _, ...member } = rows[0]
+      return member
+    },
+
+    async history(conversation, reader, { direction, mark, limit }) {
+      let seq: number | null = null
+      let at: number | null = null
+      if (mark && 'seq' in mark) seq = mark.seq
+      else if (mark && 'at' in mark) at = mark.at
+      else if (mark) {
+        const { rows } = await db.query<{ seq: number }>(
+          `select seq::float8 as seq from event where message_id = $1 and conversation_id = $2 and kind = 'message.new'`,
+          [mark.id, conversation],
+        )
+        if (!rows[0]) return undefined
+        seq = rows[0].seq
+      }
+      const isBackward = direction === 'before'
+      const { rows } = await db.query<MessageRow>(
+        `select ${messageColumns} from event e ${messageState}
+         where e.conversation_id = $1 and ${isMember} and e.kind = 'message.new'
+           and ($3::bigint is null or e.seq ${isBackward ? '<' : '>'} $3)
+           and ($4::float8 is null or e.created_at ${isBackward ? '<' : '>'} to_timestamp($4 / 1000))
+         order by e.seq ${isBackward ? 'desc' : 'asc'} limit $5`,
+        [conversation, reader, seq, at, limit + 1],
+      )
+      const items = rows.slice(0, limit).map(r => messageView(r, reader))
+      if (isBackward) items.reverse()
+      return { items, hasMore: rows.length > limit }
+    },
+
+    async message(conversation, seq, reader) {
+      const { rows } = await db.query<MessageRow>(
+        `select ${messageColumns} from event e ${messageState}
+         where e.conversation_id = $1 and ${isMember} and e.seq = $3 and e.kind = 'message.new'`,
+        [conversation, reader, seq],
+      )
+      return rows[0] && messageView(rows[0], reader)
+    },
+
+    async positionOf(messageId, reader) {
+      const { rows } = await db.query<{ conversation_id: string; seq: number }>(
+        `select e.conversation_id, e.seq::float8 as seq from event e
+         join conversation_member m on m.conversation_id = e.conversation_id and m.user_id = $2
+         join conversation c on c.id = e.conversation_id and c.deleted_at is null
+         where e.message_id = $1 and e.kind = 'message.new'`,
+        [messageId, reader],
+      )
+      return rows[0]
+    },
+
+    async events(conversation, reader, after, limit) {
+      const { rows } = await db.query<{ kind: string; seq: number; body: string; ts: string; is_deleted: boolean }>(
+        `select e.kind, e.seq::float8 as seq, e.body::text as body, ${iso('e.created_at')} as ts,
+           s.deleted_at is not null as is_deleted
+         from event e ${messageState}
+         where e.conversation_id = $1 and ${isMember} and e.seq > $3 order by e.seq limit $4`,
+        [conversation, reader, after, limit],
+      )
+      return rows.map(r => {
+        const frame = { type: r.kind, conversationId: conversation, seq: r.seq, ts: r.ts, ...JSON.parse(r.body) }
+        if (!r.is_deleted || r.kind !== 'message.new') return JSON.stringify(frame)
+        const { attachments: _, ...kept } = frame
+        return JSON.stringify({ ...kept, content: '', deleted: true })
+      })
+    },
+  }
+}
+
+function viewOf(row: ConversationRow, reader: string, members: MemberView[]): ConversationView {
+  const { last_id, last_seq, last_sender, last_body, last_at, last_text, last_edited, last_deleted, last_reactions } =
+    row
+  const last: MessageRow | null = last_id
+    ? {
+        message_id: last_id,
+        conversation_id: row.id,
+        seq: last_seq,
+        sender_id: last_sender,
+        body: last_body,
+        created_at: last_at,
+        edited_text: last_text,
+        edited_at: last_edited,
+        deleted_at: last_deleted,
+        reactions: last_reactions,
+      }
+    : null
+  return {
+    id: row.id,
+    type: row.type,
+    title: row.title,
+    tool_policy: row.tool_policy,
+    created_by: row.created_by,
+    created_at: row.created_at,
+    updated_at: row.updated_at,
+    head_seq: row.head_seq,
+    first_seq: row.first_seq,
+    read_seq: row.read_seq,
+    unread: row.unread,
+    last_message: last && messageView(last, reader),
+    members,
+  }
+}
+
+/** What the log says of a message and what changed since: history shows the latest. */
+function messageView(row: MessageRow, reader: string): MessageView {
+  const body = JSON.parse(row.body) as Record<string, unknown>
+  const isDeleted = row.deleted_at !== null
+  return {
+    id: row.message_id,
+    conversation_id: row.conversation_id,
+    seq: row.seq,
+    sender_id: row.sender_id,
+    role: body['role'] as string,
+    content: isDeleted ? '' : (row.edited_text ?? (body['content'] as string)),
+    client_message_id: (body['clientMessageId'] as string | undefined) ?? null,
+    reply_to: (body['replyTo'] as number | undefined) ?? null,
+    attachments: isDeleted ? [] : ((body['attachments'] as unknown[] | undefined) ?? []),
+    reactions: isDeleted ? [] : reactionsOf(row.reactions, reader),
+    edited_at: isDeleted ? null : row.edited_at,
+    deleted_at: row.deleted_at,
+    tool_calls: (body['toolCalls'] as unknown[] | undefined) ?? [],
+    tokens: body['tokens'] ?? null,
+    finish: (body['finish'] as string | undefined) ?? null,
+    created_at: row.created_at,
+  }
+}
+
+/** Kept as emoji → user ids. */
+function reactionsOf(text: string | null, reader: string): MessageView['reactions'] {
+  const users = JSON.parse(text ?? '{}') as Record<string, string[]>
+  return Object.entries(users)
+    .filter(([, ids]) => ids.length > 0)
+    .map(([emoji, ids]) => ({ emoji, count: ids.length, mine: ids.includes(reader) }))
+}
