@@ -30,20 +30,23 @@ const id = fc.oneof(
 const byte = fc.integer({ min: 0, max: 255 })
 const uint32 = fc.integer({ min: 0, max: 0xffffffff })
 const safe = fc.integer({ min: 0, max: Number.MAX_SAFE_INTEGER })
-const anyLabel: fc.Arbitrary<Label> = fc.record({
-  kind: fc.constantFrom(...Object.values(letterKinds)),
-  flags: byte,
-  shard: byte,
-  socket: uint32,
-  age: uint32,
-  epoch: safe,
-  seq: safe,
-  conversation: id,
-  principal: id,
-  attempt: id,
-  subject: id,
-  trace: fc.string({ unit: 'grapheme', maxLength: 20 }).filter(t => t.isWellFormed() && Buffer.byteLength(t) <= 255),
-})
+const anyLabel: fc.Arbitrary<Label> = fc.record(
+  {
+    kind: fc.constantFrom(...Object.values(letterKinds)),
+    flags: byte,
+    shard: byte,
+    socket: uint32,
+    age: uint32,
+    epoch: safe,
+    seq: safe,
+    conversation: id,
+    principal: id,
+    attempt: id,
+    subject: id,
+    trace: fc.string({ unit: 'grapheme', maxLength: 20 }).filter(t => t.isWellFormed() && Buffer.byteLength(t) <= 255),
+  },
+  { noNullPrototype: true },
+)
 const anyLetter = fc.record({ label: anyLabel, body: fc.uint8Array({ maxLength: 300 }) })
 
 function write(letters: readonly Letter[]): Buffer {
