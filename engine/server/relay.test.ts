@@ -1,0 +1,157 @@
+/** The relay against a hostile or broken gateway, without a network. */
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { systemClock } from '#engine/ops/clock.ts'
+import { silentLog } from '#engine/ops/log.ts'
+import { openMetrics } from '#engine/ops/metrics.ts'
+import { type Letter, LetterBatch, LetterError, label, letterKinds, readBatch } from '#protos/letter.ts'
+import { linksPerWorkerMax } from '#protos/limits.ts'
+import { shardOf } from '#protos/shard.ts'
+import { createRelay } from './relay.ts'
+
+const conversation = '0190a5a0-0000-7000-8000-000000000001'
+const shard = shardOf(conversation)
+const turn = () => new Promise(resolve => setTimeout(resolve, 5))
+const json = (value: unknown) => Buffer.from(JSON.stringify(value))
+const hello = json({ version: 1, nodeId: 'g', role: 'gateway' })
+
+function setUp() {
+  const delivered: Letter[] = []
+  const relay = createRelay({
+    clock: systemClock,
+    log: silentLog,
+    metrics: openMetrics(),
+    directory: {
+      async heads() {
+        throw new Error('the database is away')
+      },
+    },
+    epochOf: s => (s === shard ? 5 : undefined),
+    nodeId: 'n',
+    incarnation: 'i',
+    worker: 0,
+  })
+  relay.serve({ deliver: d => delivered.push(d) > 0 })
+  const open = () => {
+    const out: Letter[] = []
+    const link = relay.open({ write: bytes => out.push(...readBatch(bytes)) > 0, once() {} })
+    return { link: link!, out, send: (...letters: Letter[]) => relay.receive(link!, write(letters)) }
+  }
+  return { relay, delivered, open }
+}
+
+function write(letters: Letter[]): Buffer {
+  const batch = new LetterBatch()
+  for (const { label: l, body } of letters) batch.push(l, body)
+  return batch.take()
+}
+
+const greeting = { label: label(letterKinds.hello), body: hello }
+
+test('R1 a link begins with hello, and what cannot be read ends it', async () => {
+  const bodies: [number, unknown][] = [
+    [letterKinds.command, {}],
+    [letterKinds.hello, { version: 1, nodeId: '', role: 'gateway' }],
+    [letterKinds.hello, { version: 1, nodeId: 'x', role: 'engine' }],
+    [letterKinds.hello, null],
+  ]
+  for (const [kind, body] of bodies) {
+    const { send } = setUp().open()
+    assert.throws(() => send({ label: label(kind as never), body: json(body) }), LetterError)
+  }
+  const { send, out, link } = setUp().open()
+  send(greeting)
+  await turn()
+  assert.equal(out[0]!.label.kind, letterKinds.hello)
+  assert.equal(link.nodeId, 'g')
+  for (const letter of [
+    { label: label(letterKinds.fact), body: json({}) },
+    { label: label(letterKinds.attach), body: json({ items: [['no id', 1]] }) },
+    { label: label(letterKinds.attach), body: json({ items: Array.from({ length: 1001 }, () => [conversation, 0]) }) },
+    { label: label(letterKinds.attach), body: json({ items: [[conversation, 1.5]] }) },
+    { label: label(letterKinds.detach), body: Buffer.from('{') },
+  ]) {
+    assert.throws(() => send(letter), LetterError)
+  }
+})
+
+test('R2 a command without a principal reaches no actor and is answered with an error', async () => {
+  const { open, delivered } = setUp()
+  const { send, out } = open()
+  const on = { shard, epoch: 5, conversation, socket: 3, attempt: conversation }
+  send(greeting, { label: label(letterKinds.command, on), body: json({ requestId: 'r' }) })
+  await turn()
+  assert.equal(delivered.length, 0)
+  const frame = JSON.parse(Buffer.from(out[1]!.body).toString()) as Record<string, unknown>
+  assert.deepEqual([out[1]!.label.socket, frame['code'], frame['requestId']], [3, 'SERVER', 'r'])
+})
+
+test('R3 a label whose shard is not the conversation’s, or not ours, is refused', async () => {
+  const { open, delivered } = setUp()
+  const { send, out } = open()
+  const on = { conversation, principal: conversation, attempt: conversation }
+  const command = (over: object) => ({ label: label(letterKinds.command, { ...on, ...over }), body: json({}) })
+  send(greeting, command({ shard: shard ^ 1, epoch: 5 }), command({ shard, epoch: 4 }), command({ shard, epoch: 5 }))
+  await turn()
+  assert.equal(delivered.length, 1)
+  assert.deepEqual(
+    out.slice(1).map(l => [l.label.kind, l.label.epoch]),
+    [
+      [letterKinds.refused, 0],
+      [letterKinds.refused, 5],
+    ],
+  )
+})
+
+test('R4 an attach while heads cannot be read is refused, and asked again heals', async () => {
+  const { open } = setUp()
+  const { send, out } = open()
+  const other = '6ba7b810-9dad-11d1-80b4-00c04fd430c8'
+  const items = [
+    [conversation, 1],
+    [other, 2],
+  ]
+  send(greeting, { label: label(letterKinds.attach, { attempt: other }), body: json({ items }) })
+  await turn()
+  const attached = out.find(l => l.label.kind === letterKinds.attached)!
+  assert.equal(attached.label.attempt, other)
+  assert.deepEqual(JSON.parse(Buffer.from(attached.body).toString()), { heads: [], refused: [other, conversation] })
+})
+
+test('R5 links are bounded, and a closed one hears nothing more', async () => {
+  const { open, relay } = setUp()
+  const first = open()
+  first.send(greeting)
+  for (let n = 1; n < linksPerWorkerMax; n++) open()
+  assert.equal(relay.open({ write: () => true, once() {} }), undefined)
+  await turn()
+  const before = first.out.length
+  relay.gone(first.link)
+  relay.fanout.toUser(label(letterKinds.user), json({}))
+  relay.fanout.answer({ linkId: first.link.linkId }, label(letterKinds.answer), json({}))
+  await turn()
+  assert.equal(first.out.length, before)
+  assert.equal(relay.links, linksPerWorkerMax - 1)
+})
+
+test('R6 a sink that is full is waited for, and nothing is lost or reordered', async () => {
+  const { relay } = setUp()
+  const out: number[] = []
+  let drain: (() => void) | undefined
+  const link = relay.open({
+    write(bytes) {
+      out.push(...readBatch(bytes).map(l => l.label.seq))
+      return false
+    },
+    once(_event, then) {
+      drain = then
+    },
+  })!
+  link.answer(label(letterKinds.answer, { seq: 1 }), json({}))
+  await turn()
+  for (const seq of [2, 3]) link.answer(label(letterKinds.answer, { seq }), json({}))
+  await turn()
+  assert.deepEqual(out, [1])
+  drain?.()
+  assert.deepEqual(out, [1, 2, 3])
+})

@@ -1,0 +1,171 @@
+/**
+ * One worker thread: composes its own listener, database connections, journal and actors, and does what the main thread
+ * tells it about ownership. The endless task of the pool: resolves only when told to stop. Refuses to decide who owns what.
+ */
+import { hostname } from 'node:os'
+import { workerBeatMs } from '#protos/limits.ts'
+import { createRegistry } from './actor/registry.ts'
+import { readSystemPrompt } from './assistant/prompt.ts'
+import { createProvider } from './assistant/provider.ts'
+import { type FromWorker, processMono, type ToWorker, type WorkerData } from './control.ts'
+import { systemClock } from './ops/clock.ts'
+import { type Config, readConfig } from './ops/config.ts'
+import { type Log, openLog } from './ops/log.ts'
+import { openMetrics } from './ops/metrics.ts'
+import { watchThread } from './ops/thread-health.ts'
+import { openListener } from './server/listener.ts'
+import { createRelay } from './server/relay.ts'
+import { createDirectory } from './storage/directory.ts'
+import { createJournal } from './storage/journal.ts'
+import { PostgresLog } from './storage/log-postgres.ts'
+import { openOrm } from './storage/orm.ts'
+import { ShardTable } from './storage/shard-table.ts'
+
+/** Reads beside the one writer: activation, look-ups, heads. */
+const readersMax = 3
+/** How long a starting thread waits for a database that is away; the supervisor then starts another. */
+const databaseWaitMs = 60_000
+
+export default async function work(data: WorkerData): Promise<void> {
+  const beat = new Int32Array(data.beat)
+  const beating = setInterval(() => Atomics.add(beat, 0, 1), workerBeatMs)
+  try {
+    const config = readConfig(data.env)
+    const log = openLog(config.LOG_LEVEL, { node: data.nodeId, worker: data.worker })
+    await serve(data, config, log)
+  } finally {
+    clearInterval(beating)
+    data.port.close()
+  }
+}
+
+async function serve({ port, worker, nodeId, incarnation }: WorkerData, config: Config, log: Log): Promise<void> {
+  const clock = systemClock
+  const metrics = openMetrics()
+  const unwatch = watchThread(metrics, `worker-${worker}`)
+  const post = (message: FromWorker) => port.postMessage(message)
+  const name = `parley-worker-${worker}`
+  const database = await openOrm({
+    url: config.DATABASE_URL,
+    role: 'parley_engine',
+    poolMax: readersMax,
+    name,
+    pooler: config.DATABASE_POOLER,
+    waitMs: databaseWaitMs,
+    log,
+  })
+  const { named, connect } = database
+
+  const shards = new ShardTable()
+  const store = new PostgresLog({ connect, incarnation, worker, named, log })
+  const journal = createJournal({
+    clock,
+    log,
+    metrics,
+    store,
+    shards,
+    onFenced(shard) {
+      forget([shard])
+      post({ kind: 'fenced', shards: [shard] })
+    },
+    onStamped(shard, epoch) {
+      post({ kind: 'stamped', shards: [[shard, epoch]] })
+    },
+  })
+  const directory = createDirectory({ pool: database.pool, named })
+  const epochOf = (shard: number) => shards.epochOf(shard)
+  const relay = createRelay({ clock, log, metrics, directory, epochOf, nodeId, incarnation, worker })
+  let renewedAt = clock.mono()
+  const actors = createRegistry({
+    clock,
+    log,
+    metrics,
+    journal,
+    directory,
+    fanout: relay.fanout,
+    refuser: relay,
+    provider: createProvider({ config, metrics, log, clock }),
+    systemPrompt: readSystemPrompt(config.SYSTEM_PROMPT_FILE),
+    limits: {
+      scale: config.RATE_LIMIT_SCALE,
+      groupMembersMax: config.GROUP_MEMBERS_MAX,
+      idempotencyDays: config.IDEMPOTENCY_DAYS,
+    },
+    epochOf,
+    renewedAt: () => renewedAt,
+  })
+  relay.serve(actors)
+
+  function forget(lost: readonly number[], next: ToWorker & { kind: 'disown' } = { kind: 'disown', shards: [] }): void {
+    actors.release(lost)
+    const known = new Map(next.next?.map(to => [to.shard, to]))
+    relay.moved(lost.map(shard => known.get(shard) ?? { shard, addr: '', epoch: 0 }))
+    metrics.parley_shards_owned.set(shards.size)
+  }
+
+  function own(given: readonly (readonly [number, number])[]): void {
+    const fresh: number[] = []
+    for (const [shard, epoch] of given) {
+      const before = shards.epochOf(shard)
+      if (before === epoch || !shards.set(shard, epoch)) continue
+      // An epoch that this worker did not stamp itself: somebody else may have written in between.
+      if (before !== undefined) actors.release([shard])
+      fresh.push(shard)
+    }
+    metrics.parley_shards_owned.set(shards.size)
+    if (fresh.length > 0) {
+      actors.adopt(fresh).catch(error => log.error('conversations with open turns were not adopted', { err: error }))
+    }
+  }
+
+  const grpcPort = config.ENGINE_PORT === 0 ? 0 : config.ENGINE_PORT + worker
+  const listener = await openListener(relay, log, config.ENGINE_HOST, grpcPort)
+  const stopped = Promise.withResolvers<void>()
+  port.on('message', (message: ToWorker) => {
+    switch (message.kind) {
+      case 'own':
+        own(message.shards)
+        break
+      case 'disown':
+        forget(
+          message.shards.filter(shard => shards.drop(shard)),
+          message,
+        )
+        break
+      case 'renewed':
+        renewedAt = clock.mono() - (processMono() - message.mono)
+        break
+      case 'metrics':
+        metrics.registry
+          .getMetricsAsJSON()
+          .then(json => post({ kind: 'metrics', id: message.id, json: json as never }))
+          .catch(error => log.error('metrics could not be read', { err: error }))
+        break
+      case 'drain':
+        listener.setServing(false)
+        actors
+          .drain()
+          .catch(error => log.error('the drain of this worker broke off', { err: error }))
+          .then(() => post({ kind: 'drained' }))
+        break
+      case 'stop':
+        stopped.resolve()
+        break
+      default:
+        message satisfies never
+    }
+  })
+  post({ kind: 'listening', addr: reachable(listener.addr) })
+
+  await stopped.promise
+  listener.close()
+  await actors.close()
+  await journal.close()
+  await database.close()
+  unwatch()
+}
+
+/** An address for the route map: one that listens everywhere is reached by this machine's name. */
+function reachable(addr: string): string {
+  return addr.replace(/^(0\.0\.0\.0|\[::\])(?=:\d+$)/, hostname())
+}
