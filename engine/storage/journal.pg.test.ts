@@ -1,0 +1,303 @@
+/** The journal's contract on Postgres, and what only a real server can do: locks, killed backends, foreign keys. */
+import assert from 'node:assert/strict'
+import { randomUUID } from 'node:crypto'
+import { after, before, test } from 'node:test'
+import type { SideChange } from '#engine/actor/ports.ts'
+import { silentLog } from '#engine/ops/log.ts'
+import { type TestDatabase, testDatabase } from '#load/kit/postgres.ts'
+import { commitTimerMs } from '#protos/limits.ts'
+import { checkLog, journalContract, openBench, settled, until, type World } from './journal.contract.ts'
+import { PostgresLog } from './log-postgres.ts'
+import { type Database, openOrm } from './orm.ts'
+import { claim, insertNode } from './ownership.ts'
+import { rows } from './query.ts'
+
+let database: TestDatabase
+let admin: Database
+
+before(async () => {
+  database = await testDatabase()
+  admin = await openOrm({ url: database.url, name: 'test-admin', poolMax: 6, log: silentLog })
+})
+after(async () => {
+  await admin.close()
+  await database.drop()
+})
+
+async function openWorld(): Promise<World & { writer: string }> {
+  const writer = `writer-${randomUUID()}`
+  const engine = await openOrm({ url: database.url, role: 'parley_engine', name: writer, poolMax: 1, log: silentLog })
+  const incarnation = randomUUID()
+  await insertNode(admin.pool, { incarnation, nodeId: incarnation, addrs: [''], version: 'test' })
+  const store = new PostgresLog({ connect: engine.connect, incarnation, worker: 0, named: true, log: silentLog })
+  return {
+    store,
+    writer,
+    log: conversation =>
+      rows(
+        admin.pool,
+        {
+          name: 'test_log',
+          text: 'select seq, epoch, client_id as "clientId" from event where conversation_id = $1 order by seq',
+        },
+        [conversation],
+      ),
+    own: async shards => {
+      await admin.pool.query('update shard set owner = null where shard_id = any($1)', [shards])
+      const seen = await rows<{ shard: number; epoch: number }>(
+        admin.pool,
+        { name: 'test_epochs', text: 'select shard_id as shard, epoch from shard where shard_id = any($1)' },
+        [shards],
+      )
+      return new Map((await claim(admin.pool, seen, incarnation, 0)).map(s => [s.shard, s.epoch]))
+    },
+    steal: async shard => {
+      await admin.pool.query(
+        `update shard set owner = uuidv7(), worker = 0, epoch = nextval('owner_epoch') where shard_id = $1`,
+        [shard],
+      )
+    },
+    close: () => engine.close(),
+  }
+}
+
+journalContract('postgres', openWorld)
+
+/** Runs `work` while another transaction holds the shard's row. */
+async function whileLocked(shard: number, work: () => Promise<void>): Promise<void> {
+  const holder = await admin.pool.connect()
+  try {
+    await holder.query('begin')
+    await holder.query('set local idle_in_transaction_session_timeout = 0')
+    await holder.query('select 1 from shard where shard_id = $1 for update', [shard])
+    await work()
+  } finally {
+    await holder.query('rollback')
+    holder.release()
+  }
+}
+
+test('J14 a statement that outlasts the timer is unknown, not failed: it is resolved when the lock goes', async () => {
+  const world = await openWorld()
+  const b = await openBench(world)
+  try {
+    const s = b.source()
+    await b.own(s)
+    s.send()
+    await settled(s)
+    const generation = b.journal.generation
+    await whileLocked(s.shard, async () => {
+      s.send()
+      await until(() => b.journal.generation > generation, 'the timer gives the statement up', commitTimerMs + 2000)
+      assert.equal(s.acked.size, 1)
+    })
+    await settled(s)
+    assert.equal(s.acked.size, 2)
+    await checkLog(world, s)
+  } finally {
+    await b.close()
+  }
+})
+
+test('J15 a backend killed in the middle of a commit: the send is stored once and acked', async () => {
+  const world = await openWorld()
+  const b = await openBench(world)
+  try {
+    const s = b.source()
+    await b.own(s)
+    s.send()
+    await settled(s)
+    await whileLocked(s.shard, async () => {
+      s.send()
+      await until(() => b.store.inFlight === 1, 'the statement waits for the lock')
+      await new Promise(resolve => setTimeout(resolve, 50))
+      const killed = await admin.pool.query(
+        'select pg_terminate_backend(pid) from pg_stat_activity where application_name = $1',
+        [world.writer],
+      )
+      assert.equal(killed.rowCount, 1)
+      await until(() => b.store.inFlight === 0, 'the loss is seen')
+    })
+    await settled(s)
+    assert.equal(s.acked.size, 2)
+    await checkLog(world, s)
+  } finally {
+    await b.close()
+  }
+})
+
+async function lockTimeout(ms: string): Promise<void> {
+  const name = (await admin.pool.query<{ name: string }>('select current_database() as name')).rows[0]!.name
+  await admin.pool.query(`alter database ${name} set lock_timeout = ${ms}`)
+}
+
+test('J16 a deadlock or a lock refused stores nothing and is tried again', async () => {
+  const world = await openWorld()
+  const b = await openBench(world)
+  try {
+    const s = b.source()
+    await b.own(s)
+    s.send()
+    await settled(s)
+    // Every commit of this database now gives up on a lock at once, for a while.
+    await lockTimeout('20')
+    b.store.discard()
+    s.send()
+    await whileLocked(s.shard, () => until(() => b.store.commits.length >= 4, 'the statement is tried again'))
+    await settled(s)
+    assert.equal(s.acked.size, 2)
+    await checkLog(world, s)
+  } finally {
+    await lockTimeout('0')
+    await b.close()
+  }
+})
+
+async function user(): Promise<string> {
+  const found = await rows<{ id: string }>(
+    admin.pool,
+    { name: 'test_user', text: `insert into users (display_name) values ('somebody') returning id` },
+    [],
+  )
+  return found[0]!.id
+}
+
+test('J17 side rows are written with the event that announces them, folded within a batch', async () => {
+  const world = await openWorld()
+  const b = await openBench(world)
+  try {
+    const [ann, bob, cid] = [await user(), await user(), await user()]
+    const s = b.source()
+    await b.own(s)
+    const at = Date.now()
+    const runId = randomUUID()
+    const sides: SideChange[] = [
+      {
+        kind: 'conversation.created',
+        conversationKind: 'group',
+        title: 'first',
+        createdBy: ann,
+        at,
+        members: [{ userId: ann, role: 'owner', seq: 1 }],
+      },
+      { kind: 'member.added', userId: bob, role: 'member', seq: 2, at },
+      { kind: 'member.added', userId: cid, role: 'member', seq: 3, at },
+      { kind: 'member.role', userId: bob, role: 'admin' },
+      { kind: 'member.removed', userId: cid },
+      { kind: 'conversation.updated', title: 'second' },
+      { kind: 'block', blocker: ann, blocked: bob, set: true, at },
+      {
+        kind: 'run.queued',
+        run: {
+          ...{ id: runId, requester: ann, questionId: randomUUID(), questionSeq: 8, clientMessageId: randomUUID() },
+          ...{ answerId: randomUUID(), status: 'queued', trace: 't', createdAt: at },
+        },
+      },
+      { kind: 'run.started', runId, model: 'm', at },
+    ]
+    for (const side of sides) s.send({ side })
+    await settled(s)
+    assert.equal(b.store.commits.length, 1)
+    const later: SideChange[] = [
+      { kind: 'conversation.updated', title: null, toolPolicy: 'admins' },
+      { kind: 'member.role', userId: bob, role: 'member' },
+      { kind: 'block', blocker: ann, blocked: bob, set: false, at },
+      { kind: 'run.ended', runId, finish: 'stop', bytes: 5, at },
+      { kind: 'conversation.deleted', by: ann, at },
+    ]
+    const read = async () => {
+      const [conversation] = (
+        await admin.pool.query(
+          'select title, tool_policy, deleted_at is not null as gone from conversation where id = $1',
+          [s.conversation],
+        )
+      ).rows
+      const members = (
+        await admin.pool.query(
+          'select user_id, role from conversation_member where conversation_id = $1 order by joined_seq',
+          [s.conversation],
+        )
+      ).rows
+      const [run] = (
+        await admin.pool.query('select status, model, finish, bytes::int from ai_run where id = $1', [runId])
+      ).rows
+      const blocks = (await admin.pool.query('select 1 from blocks where blocker_id = $1', [ann])).rowCount
+      return { conversation, members, run, blocks }
+    }
+    assert.deepEqual(await read(), {
+      conversation: { title: 'second', tool_policy: 'requester', gone: false },
+      members: [
+        { user_id: ann, role: 'owner' },
+        { user_id: bob, role: 'admin' },
+      ],
+      run: { status: 'running', model: 'm', finish: null, bytes: 0 },
+      blocks: 1,
+    })
+    await admin.pool.query('insert into ai_slot (user_id, n, run_id) values ($1, 1, $2)', [ann, runId])
+    s.send({ segment: { runId, offset: 0, text: 'hello' } })
+    for (const side of later) s.send({ side })
+    await settled(s)
+    assert.deepEqual(await read(), {
+      conversation: { title: null, tool_policy: 'admins', gone: true },
+      members: [
+        { user_id: ann, role: 'owner' },
+        { user_id: bob, role: 'member' },
+      ],
+      run: { status: 'ended', model: 'm', finish: 'stop', bytes: 5 },
+      blocks: 0,
+    })
+    assert.equal((await admin.pool.query('select 1 from ai_slot where run_id = $1', [runId])).rowCount, 0)
+    assert.equal((await admin.pool.query('select 1 from ai_segment where run_id = $1', [runId])).rowCount, 1)
+  } finally {
+    await b.close()
+  }
+})
+
+test('J18 a member who does not exist is a culprit of its own, not of its neighbours', async () => {
+  const world = await openWorld()
+  const b = await openBench(world)
+  try {
+    const [s, neighbour] = [b.source(), b.source()]
+    await b.own(s, neighbour)
+    const ann = await user()
+    const at = Date.now()
+    s.send({
+      side: {
+        ...{ kind: 'conversation.created', conversationKind: 'group', title: null, createdBy: ann, at },
+        members: [{ userId: ann, role: 'owner', seq: 1 }],
+      },
+    })
+    const bad = s.send({ side: { kind: 'member.added', userId: randomUUID(), role: 'member', seq: 2, at } })
+    const good = s.send()
+    neighbour.send()
+    await settled(s, neighbour)
+    assert.equal(s.answered.get(bad), 'culprit 23503')
+    assert.equal(s.answered.get(good), 'stored')
+    assert.equal(neighbour.acked.size, 1)
+    await checkLog(world, s)
+  } finally {
+    await b.close()
+  }
+})
+
+test('J19 segments lost in doubt are found by their run and offset', async () => {
+  const world = await openWorld()
+  const b = await openBench(world)
+  try {
+    const s = b.source()
+    await b.own(s)
+    const runId = randomUUID()
+    for (const when of ['after', 'before'] as const) {
+      b.store.faults.push(when)
+      s.send({ segment: { runId, offset: when === 'after' ? 0 : 5, text: 'hello' } })
+      await settled(s)
+    }
+    const stored = await admin.pool.query('select "offset"::int from ai_segment where run_id = $1 order by 1', [runId])
+    assert.deepEqual(
+      stored.rows.map(r => r.offset),
+      [0, 5],
+    )
+  } finally {
+    await b.close()
+  }
+})
