@@ -1,0 +1,40 @@
+/** The address bar as state: which page, which conversation, which pane. Nothing else touches history. */
+export type Route = { page: 'login' } | { page: 'home' } | { page: 'room'; id: string; pane: 'room' | 'people' }
+
+export class Router {
+  route: Route = $state.raw(parse(location.pathname))
+  #stop = new AbortController()
+
+  constructor() {
+    addEventListener('popstate', () => (this.route = parse(location.pathname)), { signal: this.#stop.signal })
+  }
+
+  go(path: string, how: 'push' | 'replace' = 'push'): void {
+    if (path !== location.pathname) {
+      if (how === 'push') history.pushState({ isInside: true }, '', path)
+      else history.replaceState(history.state, '', path)
+    }
+    this.route = parse(path)
+  }
+
+  /** Up one pane: the browser's Back where that leads there, so that Back never returns to what was closed. */
+  up(path: string): void {
+    if ((history.state as { isInside?: boolean } | null)?.isInside) history.back()
+    else this.go(path, 'replace')
+  }
+
+  dispose(): void {
+    this.#stop.abort()
+  }
+}
+
+export const roomPath = (id: string) => `/app/c/${id}`
+export const peoplePath = (id: string) => `/app/c/${id}/people`
+
+function parse(path: string): Route {
+  const parts = path.split('/').filter(Boolean)
+  if (parts[0] === 'login') return { page: 'login' }
+  const id = parts[0] === 'chat' ? parts[1] : parts[0] === 'app' && parts[1] === 'c' ? parts[2] : undefined
+  if (!id) return { page: 'home' }
+  return { page: 'room', id: id.toLowerCase(), pane: parts.at(-1) === 'people' ? 'people' : 'room' }
+}

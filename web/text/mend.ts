@@ -1,0 +1,115 @@
+/**
+ * Makes an unfinished piece of Markdown presentable: markers that may still turn into something are held back, so that a
+ * reader never sees a raw `**` that vanishes a moment later. Pure text to text; parsing and rendering are blocks.ts's.
+ */
+
+/** A last line that is only a marker so far: its meaning is decided by what comes next. */
+const bareMarker = /^\s*(?:#{1,6}|[-+*]|\d{1,9}[.)]?|>|`{1,}|~{1,}|-{2,}|\*{2,}|_{2,}|=+|\|.*)\s*$/
+
+export function mend(source: string): string {
+  const fence = openFence(source)
+  if (fence !== undefined) return mendFence(source, fence)
+  const lineAt = source.lastIndexOf('\n') + 1
+  const line = source.slice(lineAt)
+  // A table row is held back only where no delimiter row has made the block a table yet.
+  const isRow = /^\s*\|/.test(line)
+  const kept = bareMarker.test(line) && !(isRow && hasDelimiterRow(source)) ? source.slice(0, lineAt) : source
+  const blockAt = kept.lastIndexOf('\n\n') + 1
+  return kept.slice(0, blockAt) + mendInline(kept.slice(blockAt))
+}
+
+function hasDelimiterRow(source: string): boolean {
+  return /(?:^|\n)\s*\|?\s*:?-+:?\s*(?:\|\s*:?-+:?\s*)*\|?\s*(?:\n|$)/.test(source)
+}
+
+/** Where the fence line starts that is open at the end of the text, or undefined. */
+function openFence(source: string): number | undefined {
+  let open: { at: number; mark: string } | undefined
+  let at = 0
+  for (const line of source.split('\n')) {
+    const mark = /^\s{0,12}(`{3,}|~{3,})/.exec(line)?.[1]
+    if (mark && !open) open = { at, mark }
+    else if (mark && open && mark[0] === open.mark[0] && mark.length >= open.mark.length && line.trim() === mark) {
+      open = undefined
+    }
+    at += line.length + 1
+  }
+  return open?.at
+}
+
+/** The box comes once the fence's first line is complete; a closing fence half written is not code. */
+function mendFence(source: string, at: number): string {
+  if (!source.slice(at).includes('\n')) return source.slice(0, at)
+  const lineAt = source.lastIndexOf('\n') + 1
+  return /^\s*[`~]+$/.test(source.slice(lineAt)) ? source.slice(0, lineAt) : source
+}
+
+interface Marker {
+  at: number
+  text: string
+}
+
+/** Takes out opening marks of code, emphasis and links that nothing closes yet. */
+function mendInline(source: string): string {
+  const open: Marker[] = []
+  let i = 0
+  while (i < source.length) {
+    const c = source[i]!
+    if (c === '\\') {
+      i += 2
+      continue
+    }
+    if (c === '`') {
+      const run = runAt(source, i)
+      const close = closingRun(source, i + run.length, run)
+      if (close === undefined) {
+        open.push({ at: i, text: run })
+        break
+      }
+      i = close
+      continue
+    }
+    if (c === '*' || c === '_' || c === '~') {
+      const run = runAt(source, i)
+      mark(source, i, run, open)
+      i += run.length
+      continue
+    }
+    i++
+  }
+  let text = source
+  for (const marker of open.toReversed()) text = text.slice(0, marker.at) + text.slice(marker.at + marker.text.length)
+  return mendLink(text)
+}
+
+function mark(source: string, at: number, run: string, open: Marker[]): void {
+  const before = source[at - 1] ?? ' '
+  const after = source[at + run.length] ?? ' '
+  const last = open.at(-1)
+  if (last && /\S/.test(before) && last.text[0] === run[0] && run.length >= last.text.length) {
+    open.pop()
+    if (run.length > last.text.length) mark(source, at + last.text.length, run.slice(last.text.length), open)
+    return
+  }
+  const isAtEnd = at + run.length === source.length
+  const opens = /\S/.test(after) && (run[0] !== '_' || !/\w/.test(before)) && (run[0] !== '~' || run.length > 1)
+  if (isAtEnd ? /\s/.test(before) || run.length > 1 || last !== undefined : opens) open.push({ at, text: run })
+}
+
+const runAt = (source: string, at: number): string => /^(.)\1*/s.exec(source.slice(at, at + 64))![0]
+
+function closingRun(source: string, from: number, run: string): number | undefined {
+  for (let i = source.indexOf('`', from); i >= 0; i = source.indexOf('`', i)) {
+    const found = runAt(source, i)
+    i += found.length
+    if (found === run) return i
+  }
+  return undefined
+}
+
+function mendLink(source: string): string {
+  return source
+    .replace(/!?\[([^\]\n]*)\]\([^)\n]*$/, '$1')
+    .replace(/!?\[([^\]\n]*)\]?$/, '$1')
+    .replace(/!$/, '')
+}

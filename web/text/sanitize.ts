@@ -1,0 +1,86 @@
+/**
+ * The only way from rendered Markdown into the page: DOMPurify with a short allow-list, whole blocks, as nodes and never
+ * as a string. Links say where they lead; code gets its box and a button to copy.
+ */
+import DOMPurify from 'dompurify'
+import { t } from '../i18n/t.ts'
+
+const allowedTags = [
+  ...['p', 'br', 'strong', 'em', 's', 'del', 'code', 'pre', 'blockquote', 'ul', 'ol', 'li', 'hr', 'a'],
+  ...['h1', 'h2', 'h3', 'h4', 'h5', 'h6', 'table', 'thead', 'tbody', 'tr', 'th', 'td'],
+]
+
+/** Puts one block's HTML into its element. */
+export function renderInto(element: HTMLElement, html: string): void {
+  const fragment = DOMPurify.sanitize(html, {
+    ALLOWED_TAGS: allowedTags,
+    ALLOWED_ATTR: ['href', 'align', 'start', 'class'],
+    ALLOWED_URI_REGEXP: /^(?:https?:|mailto:)/i,
+    ALLOW_DATA_ATTR: false,
+    ALLOW_ARIA_ATTR: false,
+    RETURN_DOM_FRAGMENT: true,
+  })
+  for (const link of fragment.querySelectorAll('a')) dressLink(link)
+  for (const code of fragment.querySelectorAll('pre')) dressCode(code)
+  for (const table of fragment.querySelectorAll('table')) {
+    const box = document.createElement('div')
+    box.className = 'md-table'
+    box.tabIndex = 0
+    table.replaceWith(box)
+    box.append(table)
+  }
+  for (const other of fragment.querySelectorAll('[class]:not(.md-table, .md-code, .md-code *, .md-host)')) {
+    other.removeAttribute('class')
+  }
+  element.replaceChildren(fragment)
+}
+
+function dressLink(link: HTMLAnchorElement): void {
+  const href = link.getAttribute('href')
+  if (!href) return
+  link.target = '_blank'
+  link.rel = 'noopener noreferrer nofollow'
+  const host = URL.parse?.(href)?.host ?? ''
+  if (host === '' || link.textContent.includes(host)) return
+  const shown = document.createElement('span')
+  shown.className = 'md-host'
+  shown.textContent = ` (${host})`
+  link.append(shown)
+}
+
+function dressCode(pre: HTMLPreElement): void {
+  const code = pre.querySelector('code')
+  const language = /^language-([\w+#.-]{1,24})/.exec(code?.className ?? '')?.[1]
+  code?.removeAttribute('class')
+  const figure = document.createElement('figure')
+  figure.className = 'md-code'
+  const bar = document.createElement('figcaption')
+  const name = document.createElement('span')
+  name.textContent = language ?? t('code.plain')
+  const copy = document.createElement('button')
+  copy.type = 'button'
+  copy.textContent = t('code.copy')
+  copy.addEventListener('click', () => {
+    void copyText(pre.textContent).then(() => {
+      copy.textContent = t('code.copied')
+      setTimeout(() => (copy.textContent = t('code.copy')), 1500)
+    })
+  })
+  bar.append(name, copy)
+  pre.tabIndex = 0
+  pre.setAttribute('aria-label', t('code.label', { language: language ?? '' }))
+  pre.setAttribute('role', 'region')
+  pre.replaceWith(figure)
+  figure.append(bar, pre)
+}
+
+/** Copies text; on plain http, where the clipboard is closed to pages, through a selection. */
+export async function copyText(text: string): Promise<void> {
+  if (navigator.clipboard) return navigator.clipboard.writeText(text)
+  const field = document.createElement('textarea')
+  field.value = text
+  document.body.append(field)
+  field.select()
+  document.execCommand('copy')
+  field.remove()
+}

@@ -1,0 +1,115 @@
+/**
+ * The thin shell around the connection machine: one WebSocket, one timer, the browser's online and offline events.
+ * Decides nothing; what it cannot do by itself (refresh a token, show a frame) it hands to its owner.
+ */
+import type { ServerFrame } from '#protos/catalogue.ts'
+import { dueAt, newWire, type Phase, transition, type Wire, type WireEffect, type WireEvent } from './machine.ts'
+
+export interface ConnectionOwner {
+  refresh(): Promise<{ token: string } | { isFinal: boolean }>
+  effect(effect: Exclude<WireEffect, { type: 'open' | 'close' | 'write' | 'refresh' }>): void
+  changed(line: Line): void
+}
+
+/** What the interface shows of the connection. */
+export interface Line {
+  phase: Phase
+  lostAt?: number
+  isOffline: boolean
+}
+
+export class Connection {
+  readonly #owner: ConnectionOwner
+  readonly #url: string
+  #wire: Wire = newWire
+  #socket: WebSocket | undefined
+  #timer: ReturnType<typeof setTimeout> | undefined
+  #listeners = new AbortController()
+
+  constructor(url: string, owner: ConnectionOwner) {
+    this.#url = url
+    this.#owner = owner
+    const { signal } = this.#listeners
+    addEventListener('online', () => this.tell({ type: 'online' }), { signal })
+    addEventListener('offline', () => this.tell({ type: 'offline' }), { signal })
+    // A laptop that slept has stale timers: looking at the page again is a reason to check at once.
+    document.addEventListener(
+      'visibilitychange',
+      () => document.visibilityState === 'visible' && this.tell({ type: 'woke' }),
+      { signal },
+    )
+  }
+
+  get heads(): ReadonlyMap<string, number> {
+    return this.#wire.heads
+  }
+
+  tell(event: WireEvent): void {
+    const turned = transition(this.#wire, event, { now: performance.now(), random: Math.random() })
+    this.#wire = turned.wire
+    for (const effect of turned.effects) this.#act(effect)
+    this.#schedule()
+    const { phase, lostAt, isOffline } = this.#wire
+    this.#owner.changed({ phase, isOffline, ...(lostAt === undefined ? {} : { lostAt }) })
+  }
+
+  dispose(): void {
+    this.tell({ type: 'stop' })
+    this.#listeners.abort()
+    clearTimeout(this.#timer)
+  }
+
+  #act(effect: WireEffect): void {
+    switch (effect.type) {
+      case 'open':
+        this.#open()
+        return
+      case 'close':
+        this.#drop()
+        return
+      case 'write':
+        if (this.#socket?.readyState === WebSocket.OPEN) this.#socket.send(JSON.stringify(effect.frame))
+        return
+      case 'refresh':
+        void this.#owner
+          .refresh()
+          .then(answer =>
+            this.tell(
+              'token' in answer
+                ? { type: 'refreshed', token: answer.token }
+                : { type: 'refresh_failed', isFinal: answer.isFinal },
+            ),
+          )
+        return
+      default:
+        this.#owner.effect(effect)
+    }
+  }
+
+  #open(): void {
+    this.#drop()
+    const socket = new WebSocket(this.#url, 'parley.v1')
+    this.#socket = socket
+    const current = () => this.#socket === socket
+    socket.onopen = () => current() && this.tell({ type: 'opened' })
+    socket.onmessage = e => current() && this.tell({ type: 'received', frame: JSON.parse(e.data) as ServerFrame })
+    socket.onclose = e => {
+      if (!current()) return
+      this.#socket = undefined
+      this.tell({ type: 'closed', code: e.code })
+    }
+  }
+
+  #drop(): void {
+    const socket = this.#socket
+    this.#socket = undefined
+    socket?.close(1000)
+  }
+
+  #schedule(): void {
+    clearTimeout(this.#timer)
+    const due = dueAt(this.#wire)
+    if (due === undefined) return
+    this.#timer = setTimeout(() => this.tell({ type: 'woke' }), Math.max(0, due - performance.now()) + 1)
+  }
+}
