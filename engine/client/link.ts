@@ -51,6 +51,7 @@ interface Standing {
   purse: CreditPurse
   tab: CreditTab
   isGreeted: boolean
+  upSince: number
 }
 
 const { path, requestSerialize, responseDeserialize } = linkService.link
@@ -84,7 +85,15 @@ export function createLink(deps: LinkDeps): WorkerLink {
       metrics.parley_link_batches_total.inc({ direction: 'up' })
       metrics.parley_link_letters_total.inc({ direction: 'up' }, letters)
     })
-    const now: Standing = { client, stream, writer, purse: new CreditPurse(), tab: new CreditTab(), isGreeted: false }
+    const now: Standing = {
+      client,
+      stream,
+      writer,
+      purse: new CreditPurse(),
+      tab: new CreditTab(),
+      isGreeted: false,
+      upSince: 0,
+    }
     standing = now
     stream.on('data', (bytes: Buffer) => {
       if (standing === now) receive(now, bytes)
@@ -121,7 +130,7 @@ export function createLink(deps: LinkDeps): WorkerLink {
       if (now.isGreeted) return
       clearTimeout(timer)
       now.isGreeted = true
-      failures = 0
+      now.upSince = clock.mono()
       deps.up(link)
     } else if (kind === letterKinds.credit) {
       const wasEmpty = now.purse.isEmpty
@@ -144,6 +153,8 @@ export function createLink(deps: LinkDeps): WorkerLink {
       deps.down(link)
     }
     if (isClosed) return
+    // A link that breaks as soon as it stands is no better than one that never stood.
+    if (now.isGreeted && clock.mono() - now.upSince >= linkBackoffMaxMs) failures = 0
     const wait = Math.min(linkBackoffMaxMs, linkBackoffMinMs * 2 ** failures) * (0.5 + clock.random() / 2)
     failures = Math.min(failures + 1, 10)
     timer = setTimeout(dial, wait)
