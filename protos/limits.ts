@@ -57,6 +57,17 @@ export const outboxPushBytesMax = 256 * 1024
 /** Acks, errors, chat.done and conversation.* that wait as bytes for a slow socket (R8). */
 export const outboxControlBytesMax = 256 * 1024
 export const outboxStallMsMax = 30_000
+/** What a lagging socket is caught up by in one read; it fits the limit above which nothing is pushed. */
+export const catchUpBytesMax = 128 * 1024
+export const catchUpEventsMax = 500
+/** Frames that come before `ready` was sent wait; more than a page of them is no client of ours. */
+export const heldFramesBytesMax = 256 * 1024
+/** Facts of users that wait for a socket whose memberships are being read. */
+export const heldUserFactsMax = 256
+/** From the upgrade's credential to `ready`: a database that takes longer is away. */
+export const readyMsMax = 5000
+/** Request heads longer in lines than this are refused at the upgrade. */
+export const upgradeHeadersMax = 100
 export const closeReadableMs = 10_000
 export const drainMsMax = 10_000
 /** Conversations that `ready` lists in full; the rest come as ids and heads. */
@@ -183,6 +194,10 @@ export const breakerOpenMs = 15_000
 export const systemPromptBytesMax = 16_384
 export const contextTokensMax = 8000
 export const outputTokensMax = 1024
+/** Events looked at for a turn's context; 8000 tokens rarely hold more messages. */
+export const contextEventsMax = 400
+/** A turn without a free slot asks again after this, unless told before. */
+export const slotRetryMs = 2000
 
 // --- presence ---------------------------------------------------------------------------------------------------------------------
 export const presenceTtlMs = 45_000
@@ -207,6 +222,8 @@ export const accessTokenCharsMax = 4096
 /** No access token lives longer, whatever is configured. */
 export const accessTokenTtlSMax = 86_400
 export const revocationPollMs = 2000
+/** Sealed successors outlive their 10 s of grace by no more than this. */
+export const sessionSweepMs = 30_000
 /** A request whose body is not complete by then is answered 408. */
 export const requestTimeoutMs = 15_000
 /** How long a REST command waits for its answer before it is answered 503 with the outcome unknown. */

@@ -1,0 +1,482 @@
+/**
+ * One conversation in memory: loading → active → recovering → active; any → fenced (final for this activation).
+ *
+ * loading     the log is being read; letters wait.
+ * active      fleeting commands act at once on the committed state; ordered ones wait until the journal asks (`take`), are
+ *             decided on a draft, and become the state when the statement returned (`settle`).
+ * recovering  a draft was thrown away or the writer connection was lost: the log is read again; letters wait.
+ * fenced      another owns it: what waits is sent back to be routed again.
+ *
+ * Nothing of a draft leaves before `settle('stored')`. Refuses to decide; engine/conversation does.
+ */
+import type { Effect, Requester } from '#engine/conversation/effects.ts'
+import type { CommandEvent, RunEvent } from '#engine/conversation/events.ts'
+import { dirtyPositions, markPositions } from '#engine/conversation/receipts.ts'
+import { runningOf, type State, stateFrom } from '#engine/conversation/state.ts'
+import { isOrdered, transition, wakeAt } from '#engine/conversation/transition.ts'
+import type { Command } from '#protos/catalogue.ts'
+import { errorFields } from '#protos/errors.ts'
+import { letterFlags } from '#protos/letter.ts'
+import {
+  actorIdleMs,
+  actorYoungMs,
+  letterAgeMsMax,
+  mailboxLettersPerSenderMax,
+  receiptMembersMax,
+  recentIdsMax,
+} from '#protos/limits.ts'
+import type { Context } from './context.ts'
+import { type Joinable, join } from './join.ts'
+import { lookUp, needsLookUp } from './look-up.ts'
+import { Mailbox, type Waiting } from './mailbox.ts'
+import type { Contribution, Delivery, Outcome, ReceiptRow, Source } from './ports.ts'
+import { Tail } from './tail.ts'
+import { Take } from './take.ts'
+import { Turns } from './turns.ts'
+
+interface Early {
+  command: Command
+  from: Requester
+}
+
+type Phase = 'loading' | 'active' | 'recovering' | 'fenced'
+
+export class Actor implements Source, Joinable {
+  readonly id: string
+  readonly shard: number
+  readonly tail = new Tail()
+  readonly #context: Context
+  readonly #mailbox: Mailbox
+  readonly #turns: Turns
+  #phase: Phase = 'loading'
+  #state: State | undefined
+  #flight: Take | undefined
+  /** Fleeting commands that came before the state did. */
+  #early: Early[] = []
+  #onActive: ((state: State | undefined) => void)[] = []
+  #generation = -1
+  #loads = 0
+  #joins = 0
+  #usedAt: number
+  readonly #bornAt: number
+  #wasEmpty = false
+  #cancelWake: (() => void) | undefined
+  #wakeFor = Number.POSITIVE_INFINITY
+
+  constructor(id: string, shard: number, context: Context) {
+    this.id = id
+    this.shard = shard
+    this.#context = context
+    this.#mailbox = new Mailbox(context.tally)
+    this.#turns = new Turns(
+      id,
+      context,
+      () => this.#work(),
+      event => this.#fleeting(event),
+    )
+    this.#bornAt = this.#usedAt = context.clock.mono()
+    this.#load()
+  }
+
+  get conversation(): string {
+    return this.id
+  }
+
+  get isFenced(): boolean {
+    return this.#phase === 'fenced'
+  }
+
+  get turns(): Turns {
+    return this.#turns
+  }
+
+  get waiting(): number {
+    return this.#mailbox.length
+  }
+
+  /** Nothing is under way or owed: it may leave memory. */
+  isIdle(mono: number): boolean {
+    const s = this.#state
+    if (this.#phase !== 'active' || !s || this.#flight || this.#joins > 0 || this.#mailbox.length > 0) return false
+    return mono - this.#usedAt > actorIdleMs && s.runs.length === 0 && s.typing.size === 0 && !this.hasDirty
+  }
+
+  /** A turn is started and not ended in the log. */
+  get hasRunning(): boolean {
+    return this.#state !== undefined && runningOf(this.#state) !== undefined
+  }
+
+  /** A slot may be free for its turn. */
+  poke(): void {
+    this.#turns.askAgain()
+    if (this.#phase === 'active' && this.#state) this.#turns.tend(this.#state)
+  }
+
+  get hasDirty(): boolean {
+    return this.#state !== undefined && dirtyPositions(this.#state).length > 0
+  }
+
+  /** Takes a command. False: no room for it, nothing was done. */
+  deliver(command: Command, from: Requester, delivery: Delivery): boolean {
+    this.#usedAt = this.#context.clock.mono()
+    if (!isOrdered(command.type)) {
+      if (this.#phase === 'active') this.#command(command, from)
+      else if (command.type !== 'typing.start' && command.type !== 'typing.stop') {
+        if (this.#early.length >= mailboxLettersPerSenderMax * 4) return false
+        this.#early.push({ command, from })
+      }
+      return true
+    }
+    const item: Waiting = { command, from, delivery, bytes: delivery.body.length + 200, isReady: true, isAgain: false }
+    const isYoung = !this.#wasEmpty && this.#usedAt - this.#bornAt < actorYoungMs
+    const isResent = (delivery.label.flags & letterFlags.resend) !== 0
+    const looksUp = (isYoung || isResent) && needsLookUp(command)
+    if (looksUp) item.isReady = false
+    if (!this.#mailbox.push(item)) return false
+    if (looksUp) this.#lookUp(item)
+    else this.#work()
+    return true
+  }
+
+  // --- Source ---------------------------------------------------------------------------------------------------------
+
+  take(room: { rows: number; bytes: number; letters: number }): Contribution | undefined {
+    const { journal, clock, metrics, log } = this.#context
+    if (this.#phase !== 'active' || !this.#state || this.#flight) return undefined
+    const epoch = this.#context.epochOf(this.shard)
+    if (epoch === undefined) return undefined
+    if (journal.generation !== this.#generation) {
+      this.#load()
+      return undefined
+    }
+    const at = clock.now()
+    const mono = clock.mono()
+    const take = new Take(this.#state, this.#context.world)
+    const owed = this.#turns.next(this.#state, at, mono)
+    if (owed) take.run(owed)
+    while (!take.isFull(room)) {
+      const item = this.#mailbox.peek()
+      if (!item?.isReady) break
+      if (isStale(item, take.draft)) {
+        this.#lookUp(item)
+        break
+      }
+      const age = this.#ageOf(item.delivery, mono)
+      let asked: 'stored' | 'blocks' | undefined
+      try {
+        asked = take.letter(item, commandEvent(item, at, mono, age > letterAgeMsMax))
+      } catch (error) {
+        // A rule of ours is broken. The letter is answered, the draft goes on without it: its state was not touched.
+        this.#mailbox.shift()
+        log.error('a command broke an invariant', { convId: this.id, code: item.command.type, err: error })
+        this.#fail(item.from, { code: 'SERVER', message: 'this could not be done' })
+        continue
+      }
+      if (asked === 'stored') this.#lookUp(item)
+      else if (asked === 'blocks') this.#readBlocks(item)
+      if (asked) break
+      this.#mailbox.shift()
+      metrics.parley_mailbox_wait_ms.observe(mono - item.delivery.arrivedAt)
+    }
+    if (take.isEmpty) {
+      // Nothing to store: what was decided rests on committed state and may leave now.
+      if (take.letters.length > 0) this.#adopt(take)
+      return undefined
+    }
+    this.#flight = take
+    return take.contribution(this.id, this.shard, epoch)
+  }
+
+  settle(outcome: Outcome): void {
+    const take = this.#flight
+    this.#flight = undefined
+    if (!take) return
+    if (outcome.kind === 'stored') return this.#adopt(take)
+    if (this.#phase === 'fenced' || outcome.kind === 'fenced') {
+      for (const item of take.letters) this.#context.refuser.notOwner(item.delivery)
+      return this.fence()
+    }
+    for (const item of take.letters) item.isAgain = true
+    switch (outcome.kind) {
+      case 'again':
+        this.#mailbox.putBack(take.letters)
+        return this.#load()
+      case 'duplicates':
+        this.#mailbox.putBack(take.letters)
+        for (const item of take.letters) if (needsLookUp(item.command)) this.#lookUp(item)
+        return this.#load()
+      case 'culprit': {
+        const [item, ...rest] = take.letters
+        this.#mailbox.putBack(rest)
+        if (item) this.#fail(item.from, { code: 'VALIDATION', message: `refused by the store (${outcome.code})` })
+        else this.#turns.refuseRest(this.#state!)
+        return this.#work()
+      }
+      case 'refused':
+        for (const item of take.letters) this.#overloaded(item, 'UNAVAILABLE', outcome.retryAfterMs)
+        if (take.hasRun) this.#context.timers.after(outcome.retryAfterMs, () => this.#work())
+        else this.#work()
+        return
+      default:
+        outcome satisfies never
+    }
+  }
+
+  // --- life -----------------------------------------------------------------------------------------------------------
+
+  /** Another owns the conversation. What waits goes back; a statement under way may still answer its own letters. */
+  fence(): void {
+    if (this.#phase === 'fenced') return
+    this.#phase = 'fenced'
+    this.#cancelWake?.()
+    const { refuser } = this.#context
+    for (const item of this.#mailbox.remove(() => true)) refuser.notOwner(item.delivery)
+    for (const { from } of this.#early.splice(0)) refuser.notOwner(from.ref as Delivery)
+    this.#returnStops(undefined)
+    for (const done of this.#onActive.splice(0)) done(undefined)
+    this.#turns.drop()
+  }
+
+  active(): Promise<State | undefined> {
+    if (this.#phase === 'active') return Promise.resolve(this.#state)
+    if (this.#phase === 'fenced') return Promise.resolve(undefined)
+    return new Promise(done => this.#onActive.push(done))
+  }
+
+  /** Refuses letters that waited too long and provably reached no commit; the rest stay silent until known. */
+  expire(mono: number): void {
+    const isOld = (item: Waiting) =>
+      this.#ageOf(item.delivery, mono) > letterAgeMsMax &&
+      (item.stored === null || (item.delivery.label.flags & letterFlags.resend) === 0)
+    for (const item of this.#mailbox.remove(isOld)) this.#overloaded(item, 'UNAVAILABLE', 1000)
+    if (this.#phase === 'active') return
+    const isLate = ({ from }: Early) => this.#ageOf(from.ref as Delivery, mono) > letterAgeMsMax
+    const old = this.#early.filter(isLate)
+    if (old.length > 0) this.#early = this.#early.filter(e => !isLate(e))
+    const failure = { code: 'UNAVAILABLE' as const, message: 'not available at this moment', retryAfterMs: 1000 }
+    for (const { command, from } of old) if (command.type === 'room.join') this.#fail(from, failure)
+  }
+
+  /** Positions for the store, marked as flushed; `unflushed` takes that back. */
+  flushRows(at: number): Omit<ReceiptRow, 'conversation'>[] {
+    if (!this.#state) return []
+    const rows = dirtyPositions(this.#state)
+    if (rows.length === 0) return []
+    this.#state = markPositions(
+      this.#state,
+      rows.map(r => r.userId),
+      false,
+    )
+    const mark = this.#state.members.size <= receiptMembersMax
+    return rows.map(r => ({ ...r, at, mark }))
+  }
+
+  unflushed(userIds: readonly string[]): void {
+    if (this.#state) this.#state = markPositions(this.#state, userIds, true)
+  }
+
+  /** Who waits for a turn to end asks the next owner; those of `before` were told already. */
+  #returnStops(before: State | undefined): void {
+    for (const [runId, stops] of this.#state?.stops ?? []) {
+      const told = before?.stops.get(runId) ?? []
+      for (const to of stops) if (!told.includes(to)) this.#context.refuser.notOwner(to.ref as Delivery)
+    }
+  }
+
+  #load(): void {
+    if (this.#phase === 'fenced') return
+    this.#phase = this.#state ? 'recovering' : 'loading'
+    const { journal, reads, world, metrics } = this.#context
+    const load = ++this.#loads
+    const { generation } = journal
+    metrics.parley_activations_total.inc()
+    void reads.activation(this.id).then(found => {
+      if (this.#phase === 'fenced' || load !== this.#loads) return
+      if (journal.generation !== generation) return this.#load()
+      const snapshot = found && (found.head > 0 || found.members.length > 0) ? found : undefined
+      if (!this.#state) this.#wasEmpty = !snapshot
+      this.#generation = generation
+      this.#state = stateFrom(this.id, snapshot, this.#state, world.utf8Bytes)
+      if (this.tail.last !== this.#state.head) this.tail.clear()
+      this.#phase = 'active'
+      for (const done of this.#onActive.splice(0)) done(this.#state)
+      for (const { command, from } of this.#early.splice(0)) this.#command(command, from)
+      this.#turns.tend(this.#state)
+      this.#work()
+    })
+  }
+
+  /** Something may wait: the journal will ask. */
+  #work(): void {
+    if (this.#phase !== 'active' || this.#flight || !this.#state) return
+    const { clock } = this.#context
+    if (this.#mailbox.peek()?.isReady || this.#turns.next(this.#state, clock.now(), clock.mono())) {
+      this.#context.journal.offer(this)
+    } else if (this.#state.runs[0]?.status === 'queued') this.#turns.tend(this.#state)
+  }
+
+  #adopt(take: Take): void {
+    const { clock, world, log } = this.#context
+    const before = this.#state!
+    const time = { at: clock.now(), mono: clock.mono() }
+    const { state, effects } = transition(before, { kind: 'settled', draft: take.draft, ...time }, world)
+    this.#state = state
+    try {
+      for (const effect of take.effects) this.#perform(effect)
+      for (const effect of effects) this.#perform(effect)
+      if (this.#phase === 'fenced') return this.#returnStops(before)
+      this.#turns.tend(this.#state)
+      this.#wake()
+      this.#work()
+    } catch (error) {
+      // The rows are stored. What could not leave is fetched by gateways that see a hole.
+      log.error('the effects of a commit could not all leave', { convId: this.id, err: error })
+    }
+  }
+
+  #command(command: Command, from: Requester): void {
+    const { clock } = this.#context
+    this.#fleeting({
+      kind: 'command',
+      command,
+      from,
+      at: clock.now(),
+      mono: clock.mono(),
+      isExpired: false,
+      isAgain: false,
+    })
+  }
+
+  /** An event that stores nothing acts on the committed state at once. */
+  #fleeting(event: CommandEvent | RunEvent | { kind: 'tick'; at: number; mono: number }): void {
+    if (!this.#state || this.#phase === 'fenced') return
+    const { state, effects } = transition(this.#state, event, this.#context.world)
+    this.#state = state
+    for (const effect of effects) this.#perform(effect)
+    this.#wake()
+  }
+
+  #perform(effect: Effect): void {
+    switch (effect.kind) {
+      case 'segment':
+      case 'side':
+      case 'ask':
+        return
+      case 'join':
+        return this.#join(effect.to, effect.afterSeq)
+      case 'run.begin':
+        if (this.#phase !== 'fenced') this.#turns.begin(this.#state!, effect.runId)
+        return
+      case 'run.abort':
+        return this.#turns.abort(effect.runId)
+      case 'refuse':
+        return this.#refuse(effect.to.ref as Delivery, effect.code, effect.retryAfterMs)
+      default:
+        this.#context.letters.send(
+          {
+            conversation: this.id,
+            shard: this.shard,
+            epoch: this.#context.epochOf(this.shard) ?? 0,
+            tail: this.tail,
+          },
+          effect,
+        )
+    }
+  }
+
+  #join(to: Requester, afterSeq: number | undefined): void {
+    this.#joins++
+    void join(this, this.#context, to, afterSeq).finally(() => this.#joins--)
+  }
+
+  #lookUp(item: Waiting): void {
+    item.isReady = false
+    void lookUp(item.command, item.from, this.id, this.#context).then(stored => {
+      item.stored = stored ?? null
+      item.lookedUpAt = this.#state?.head ?? 0
+      item.isReady = true
+      this.#work()
+    })
+  }
+
+  #readBlocks(item: Waiting): void {
+    const { command, from } = item
+    item.isReady = false
+    const other =
+      command.type === 'block.set'
+        ? command.userId
+        : command.type === 'conversation.create'
+          ? command.members[1]!.userId
+          : from.principal
+    void this.#context.reads.blocksBetween(from.principal, other).then(blocks => {
+      item.blocks = blocks
+      item.isReady = true
+      this.#work()
+    })
+  }
+
+  #refuse(delivery: Delivery, code: 'UNAVAILABLE' | 'RLIMIT', retryAfterMs: number): void {
+    const { refuser, metrics } = this.#context
+    metrics.parley_refusals_total.inc({ reason: code })
+    refuser.overloaded(delivery, code, retryAfterMs)
+    const { socket } = delivery.label
+    if (socket === 0) return
+    // Later sends of the socket that wait here already would overtake the refused one (R2).
+    const { linkId } = delivery.origin
+    const isLater = ({ delivery: d, command }: Waiting) =>
+      d.label.socket === socket && d.origin.linkId === linkId && isSend(command)
+    for (const item of this.#mailbox.remove(isLater)) refuser.overloaded(item.delivery, code, retryAfterMs)
+  }
+
+  #overloaded(item: Waiting, code: 'UNAVAILABLE', retryAfterMs: number): void {
+    this.#refuse(item.delivery, code, retryAfterMs)
+  }
+
+  #fail(to: Requester, failure: Parameters<typeof errorFields>[0]): void {
+    const epoch = this.#context.epochOf(this.shard) ?? 0
+    const frame = { type: 'error', conversationId: this.id, ...errorFields(failure) }
+    this.#context.letters.answer({ conversation: this.id, shard: this.shard, epoch }, to, frame)
+  }
+
+  #ageOf(delivery: Delivery, mono: number): number {
+    return delivery.label.age + mono - delivery.arrivedAt
+  }
+
+  #wake(): void {
+    const at = this.#state && wakeAt(this.#state)
+    if (at === undefined || at >= this.#wakeFor) return
+    this.#cancelWake?.()
+    this.#wakeFor = at
+    const { clock, timers } = this.#context
+    this.#cancelWake = timers.after(Math.max(0, at - clock.mono()), () => {
+      this.#wakeFor = Number.POSITIVE_INFINITY
+      this.#fleeting({ kind: 'tick', at: clock.now(), mono: clock.mono() })
+    })
+  }
+}
+
+function isSend(command: Command): boolean {
+  return command.type === 'message.send' || command.type === 'chat.send'
+}
+
+/** A look-up so old that its id may have come and gone in the recent map since. */
+function isStale(item: Waiting, state: State): boolean {
+  return (
+    item.command.type === 'message.status' && item.stored === null && state.head - item.lookedUpAt! > recentIdsMax / 2
+  )
+}
+
+function commandEvent(item: Waiting, at: number, mono: number, isExpired: boolean): CommandEvent {
+  const { command, from, stored, blocks, isAgain } = item
+  return {
+    kind: 'command',
+    command,
+    from,
+    at,
+    mono,
+    isExpired,
+    isAgain,
+    ...(stored === undefined ? {} : { stored }),
+    ...(blocks === undefined ? {} : { blocks }),
+  }
+}

@@ -1,0 +1,38 @@
+/**
+ * What all actors of a worker share: clock, stores, letters, timers and the counters that bound them together.
+ * Refuses to hold anything of one conversation.
+ */
+import type { World } from '#engine/conversation/events.ts'
+import type { Clock } from '#engine/ops/clock.ts'
+import type { Log } from '#engine/ops/log.ts'
+import type { Metrics } from '#engine/ops/metrics.ts'
+import type { Backlog } from './backlog.ts'
+import type { Interpreter } from './interpreter.ts'
+import type { Tally } from './mailbox.ts'
+import type { Directory, Journal, Provider, Refuser } from './ports.ts'
+import type { Reads } from './reads.ts'
+import type { Timers } from './timers.ts'
+
+export interface Context {
+  clock: Clock
+  log: Log
+  metrics: Metrics
+  journal: Journal
+  directory: Directory
+  reads: Reads
+  refuser: Refuser
+  letters: Interpreter
+  timers: Timers
+  provider: Provider
+  systemPrompt: string
+  world: World
+  epochOf(shard: number): number | undefined
+  /** Monotonic ms at which the node's last successful renewal was sent. */
+  renewedAt(): number
+  tally: Tally
+  backlog: Backlog
+  /** No new turns begin. */
+  isDraining: boolean
+  /** Somebody's slot was freed: actors whose turns wait for one ask again. */
+  slotFreed(requester: string): void
+}

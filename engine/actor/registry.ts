@@ -1,0 +1,262 @@
+/**
+ * The actors of a worker: finds or makes the one of a conversation, bounds them together, lets idle ones go, flushes their
+ * receipts, and gives them up when a shard moves. Refuses to know a rule of conversations.
+ */
+import { createHash } from 'node:crypto'
+import type { Requester } from '#engine/conversation/effects.ts'
+import type { World } from '#engine/conversation/events.ts'
+import { isOrdered } from '#engine/conversation/transition.ts'
+import type { Clock } from '#engine/ops/clock.ts'
+import type { Log } from '#engine/ops/log.ts'
+import type { Metrics } from '#engine/ops/metrics.ts'
+import { parseCommand } from '#protos/catalogue.ts'
+import { errorFields, type Failure } from '#protos/errors.ts'
+import { admissionWaitMsMax, drainMsMax, equalTextsMax, receiptFlushMs } from '#protos/limits.ts'
+import { shardOf } from '#protos/shard.ts'
+import { Actor } from './actor.ts'
+import { Backlog } from './backlog.ts'
+import type { Context } from './context.ts'
+import { Interpreter } from './interpreter.ts'
+import type { Actors, Delivery, Directory, Fanout, Journal, Provider, ReceiptRow, Refuser } from './ports.ts'
+import { openReads } from './reads.ts'
+import { openTimers } from './timers.ts'
+
+export interface RegistryDeps {
+  clock: Clock
+  log: Log
+  metrics: Metrics
+  journal: Journal
+  directory: Directory
+  fanout: Fanout
+  refuser: Refuser
+  provider: Provider
+  systemPrompt: string
+  limits: { scale: number; groupMembersMax: number; idempotencyDays: number }
+  epochOf(shard: number): number | undefined
+  /** Monotonic ms at which the node's last successful renewal was sent. */
+  renewedAt(): number
+}
+
+export interface RegistryStats {
+  actors: number
+  waitingLetters: number
+  waitingBytes: number
+  turnsLive: number
+}
+
+export type Registry = Actors & {
+  close(): Promise<void>
+  stats(): RegistryStats
+}
+
+const sweepMs = 1000
+const flushRowsMax = 2000
+/** A drain waits this long for turns to end; the rest are ended by whoever takes over. */
+const drainTurnsMs = drainMsMax / 3
+
+export function createRegistry(deps: RegistryDeps): Registry {
+  const { clock, log, metrics, journal, directory, refuser } = deps
+  const actors = new Map<string, Actor>()
+  const timers = openTimers(clock, error => log.error('a timer of an actor failed', { err: error }))
+  const reads = openReads({ directory, timers, clock, log })
+  let isClosed = false
+  let flushing: Promise<void> | undefined
+
+  const context: Context = {
+    clock,
+    log,
+    metrics,
+    journal,
+    directory,
+    reads,
+    refuser,
+    timers,
+    letters: new Interpreter(deps.fanout, clock),
+    provider: deps.provider,
+    systemPrompt: deps.systemPrompt,
+    world: worldOf(deps),
+    epochOf: shard => deps.epochOf(shard),
+    renewedAt: () => deps.renewedAt(),
+    tally: { letters: 0, bytes: 0 },
+    backlog: new Backlog(),
+    isDraining: false,
+    slotFreed(requester) {
+      for (const actor of actors.values()) if (actor.turns.waitsForSlotOf === requester) actor.poke()
+    },
+  }
+
+  function find(id: string): Actor {
+    let actor = actors.get(id)
+    if (!actor) {
+      actor = new Actor(id, shardOf(id), context)
+      actors.set(id, actor)
+    }
+    return actor
+  }
+
+  function answer(delivery: Delivery, to: Requester, failure: Failure): void {
+    const { conversation, shard } = delivery.label
+    const frame = { type: 'error', ...(conversation === '' ? {} : { conversationId: conversation }) }
+    const place = { conversation, shard, epoch: deps.epochOf(shard) ?? 0 }
+    context.letters.answer(place, to, { ...frame, ...errorFields(failure) })
+  }
+
+  /** Whether what waits before this letter takes too long, judged only while statements complete. */
+  function isTooSlow(): boolean {
+    const rate = journal.rowsPerSecond()
+    if (rate === undefined || rate <= 0) return false
+    return (context.tally.letters / rate) * 1000 > admissionWaitMsMax
+  }
+
+  async function flush(): Promise<void> {
+    const rows: ReceiptRow[] = []
+    const at = clock.now()
+    for (const [conversation, actor] of actors) {
+      for (const row of actor.flushRows(at)) rows.push({ conversation, ...row })
+    }
+    for (let i = 0; i < rows.length; i += flushRowsMax) await store(rows.slice(i, i + flushRowsMax))
+  }
+
+  async function store(rows: ReceiptRow[]): Promise<void> {
+    const startedAt = clock.mono()
+    try {
+      await directory.flushReceipts(rows)
+      metrics.parley_receipt_rows_total.inc(rows.length)
+      metrics.parley_receipt_flush_ms.observe(clock.mono() - startedAt)
+    } catch (error) {
+      log.warn('receipts could not be flushed and wait for the next round', { count: rows.length, err: error })
+      for (const row of rows) actors.get(row.conversation)?.unflushed([row.userId])
+    }
+  }
+
+  /** One flush at a time: a slow one is not overtaken. */
+  function flushOnce(): Promise<void> {
+    flushing ??= flush().finally(() => {
+      flushing = undefined
+    })
+    return flushing
+  }
+
+  function sweep(): void {
+    const mono = clock.mono()
+    for (const [id, actor] of actors) {
+      actor.expire(mono)
+      if (actor.isFenced) actors.delete(id)
+      else if (actor.isIdle(mono)) {
+        // The very fence of a moved shard, with nothing waiting: it only lets go.
+        actor.fence()
+        actors.delete(id)
+      }
+    }
+    const stats = statsOf()
+    metrics.parley_actors.set(stats.actors)
+    metrics.parley_mailbox_letters.set(stats.waitingLetters)
+    metrics.parley_mailbox_bytes.set(stats.waitingBytes)
+    metrics.parley_turns.set({ state: 'running' }, stats.turnsLive)
+    metrics.parley_delta_backlog_bytes.set(context.backlog.size)
+  }
+
+  function statsOf(): RegistryStats {
+    let turnsLive = 0
+    for (const actor of actors.values()) if (actor.turns.isLive) turnsLive++
+    return { actors: actors.size, waitingLetters: context.tally.letters, waitingBytes: context.tally.bytes, turnsLive }
+  }
+
+  function every(ms: number, run: () => void): void {
+    timers.after(ms, () => {
+      if (isClosed) return
+      run()
+      every(ms, run)
+    })
+  }
+  every(sweepMs, sweep)
+  every(receiptFlushMs, () => void flushOnce())
+
+  return {
+    deliver(delivery) {
+      const { label, body } = delivery
+      const { principal, socket, attempt, trace, conversation } = label
+      const parsed = parseCommand(Buffer.from(body.buffer, body.byteOffset, body.byteLength).toString('utf8'))
+      const to: Requester = { principal, socket, attempt, trace, ref: delivery }
+      if (!('frame' in parsed) || parsed.frame.conversationId !== conversation) {
+        metrics.parley_bad_commands_total.inc()
+        const field = 'frame' in parsed ? 'conversationId' : parsed.field
+        answer(delivery, to, { code: 'VALIDATION', message: 'bad command', ...(field === undefined ? {} : { field }) })
+        return true
+      }
+      const { frame } = parsed
+      if (frame.requestId !== undefined) to.requestId = frame.requestId
+      if (isOrdered(frame.type) && isTooSlow()) {
+        metrics.parley_refusals_total.inc({ reason: 'OVERLOADED' })
+        refuser.overloaded(delivery, 'OVERLOADED', admissionWaitMsMax)
+        return true
+      }
+      return find(conversation).deliver(frame, to, delivery)
+    },
+
+    release(shards) {
+      const gone = new Set(shards)
+      const rows: ReceiptRow[] = []
+      for (const [id, actor] of actors) {
+        if (!gone.has(actor.shard)) continue
+        // Positions are maxima: storing them late, beside the next owner, does no harm.
+        for (const row of actor.flushRows(clock.now())) rows.push({ conversation: id, ...row })
+        actor.fence()
+        actors.delete(id)
+      }
+      if (rows.length > 0) void store(rows)
+    },
+
+    async adopt(shards) {
+      let pause = 50
+      while (!isClosed) {
+        const owned = shards.filter(s => deps.epochOf(s) !== undefined)
+        if (owned.length === 0) return
+        try {
+          for (const id of await directory.openRuns(owned)) find(id)
+          return
+        } catch (error) {
+          log.warn('open runs could not be read and are asked for again', { count: owned.length, err: error })
+          const ms = pause
+          pause = Math.min(1000, pause * 2)
+          await new Promise<void>(go => void timers.after(ms, go))
+        }
+      }
+    },
+
+    async drain() {
+      context.isDraining = true
+      for (const actor of actors.values()) actor.turns.interrupt()
+      const until = clock.mono() + drainTurnsMs
+      const hasTurns = () => [...actors.values()].some(a => a.hasRunning)
+      while (hasTurns() && clock.mono() < until) await new Promise<void>(go => void timers.after(20, go))
+      await flushOnce()
+      await flushOnce()
+    },
+
+    stats: statsOf,
+
+    async close() {
+      isClosed = true
+      await flushing
+      for (const actor of actors.values()) actor.fence()
+      actors.clear()
+      reads.close()
+      timers.close()
+    },
+  }
+}
+
+function worldOf({ clock, limits }: Pick<RegistryDeps, 'clock' | 'limits'>): World {
+  return {
+    rules: {
+      groupMembersMax: limits.groupMembersMax,
+      idempotencyDays: limits.idempotencyDays,
+      equalTextsMax: Math.max(1, Math.round(equalTextsMax * limits.scale)),
+    },
+    id: () => clock.id(),
+    sha1: bytes => createHash('sha1').update(bytes).digest(),
+    sha256: text => createHash('sha256').update(text, 'utf8').digest(),
+    utf8Bytes: text => Buffer.byteLength(text),
+  }
+}

@@ -1,0 +1,41 @@
+/**
+ * The latest events of one conversation as the bytes that went out, to answer resumes without a read. Bounded by count and
+ * bytes; what is older is in the log. Refuses holes: an event that does not continue it starts it anew.
+ */
+import { tailBytesMax, tailEventsMax } from '#protos/limits.ts'
+
+export interface TailEvent {
+  seq: number
+  bytes: Uint8Array
+}
+
+export class Tail {
+  #events: TailEvent[] = []
+  #bytes = 0
+
+  get last(): number | undefined {
+    return this.#events.at(-1)?.seq
+  }
+
+  push(seq: number, bytes: Uint8Array): void {
+    if (this.last !== undefined && seq !== this.last + 1) this.clear()
+    this.#events.push({ seq, bytes })
+    this.#bytes += bytes.length
+    while (this.#events.length > tailEventsMax || this.#bytes > tailBytesMax) {
+      this.#bytes -= this.#events.shift()!.bytes.length
+    }
+  }
+
+  clear(): void {
+    this.#events = []
+    this.#bytes = 0
+  }
+
+  /** The events after `after` up to `head`, or undefined when some are not here. */
+  after(after: number, head: number): TailEvent[] | undefined {
+    if (after === head) return []
+    const first = this.#events[0]
+    if (!first || first.seq > after + 1 || this.last! < head) return undefined
+    return this.#events.slice(after + 1 - first.seq, head + 1 - first.seq)
+  }
+}

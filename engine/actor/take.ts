@@ -1,0 +1,88 @@
+/**
+ * One draft: the letters used, the state as it would become, the rows to store and the effects that wait for the commit.
+ * Lives from `take` to `settle`; thrown away, it leaves no trace.
+ */
+import type { Effect, EventRow, SegmentRow, SideChange } from '#engine/conversation/effects.ts'
+import type { CommandEvent, RunEvent, World } from '#engine/conversation/events.ts'
+import type { State } from '#engine/conversation/state.ts'
+import { transition } from '#engine/conversation/transition.ts'
+import type { Waiting } from './mailbox.ts'
+import type { Contribution } from './ports.ts'
+
+/** What a row costs beside its text, roughly. */
+const rowBytes = 160
+
+export class Take {
+  draft: State
+  hasRun = false
+  readonly letters: Waiting[] = []
+  readonly effects: Effect[] = []
+  readonly #world: World
+  readonly #events: EventRow[] = []
+  readonly #segments: SegmentRow[] = []
+  readonly #sides: SideChange[] = []
+  /** Sockets of which a send was refused for load in this draft: their later sends are refused too (R2). */
+  readonly #behind = new Map<string, Effect & { kind: 'refuse' }>()
+  #bytes = 0
+
+  constructor(state: State, world: World) {
+    this.draft = state
+    this.#world = world
+  }
+
+  get isEmpty(): boolean {
+    return this.#events.length === 0 && this.#segments.length === 0 && this.#sides.length === 0
+  }
+
+  isFull(room: { rows: number; bytes: number; letters: number }): boolean {
+    const used = this.letters.length + (this.hasRun ? 1 : 0)
+    const rows = this.#events.length + this.#segments.length
+    return used >= room.letters || rows >= room.rows || this.#bytes >= room.bytes
+  }
+
+  run(event: RunEvent): void {
+    const { state, effects } = transition(this.draft, event, this.#world)
+    this.draft = state
+    this.hasRun = true
+    this.#gather(effects)
+  }
+
+  /** What must be read before this letter can be decided; undefined when it is decided and part of the draft. */
+  letter(item: Waiting, event: CommandEvent): 'stored' | 'blocks' | undefined {
+    const { type } = item.command
+    const isSend = type === 'message.send' || type === 'chat.send'
+    const pair = `${item.delivery.origin.linkId}:${item.from.socket}`
+    const before = isSend && item.from.socket !== 0 ? this.#behind.get(pair) : undefined
+    if (before) {
+      this.letters.push(item)
+      this.effects.push({ ...before, to: item.from })
+      return undefined
+    }
+    const { state, effects } = transition(this.draft, event, this.#world)
+    for (const effect of effects) {
+      if (effect.kind === 'ask') return effect.what
+      if (effect.kind === 'refuse') this.#behind.set(pair, effect)
+    }
+    this.draft = state
+    this.letters.push(item)
+    this.#gather(effects)
+    return undefined
+  }
+
+  contribution(conversation: string, shard: number, epoch: number): Contribution {
+    return { shard, epoch, conversation, events: this.#events, segments: this.#segments, sides: this.#sides }
+  }
+
+  #gather(effects: readonly Effect[]): void {
+    for (const effect of effects) {
+      this.effects.push(effect)
+      if (effect.kind === 'append') {
+        this.#events.push(effect.row)
+        this.#bytes += effect.row.body.length + rowBytes
+      } else if (effect.kind === 'segment') {
+        this.#segments.push(effect.segment)
+        this.#bytes += effect.segment.text.length + rowBytes
+      } else if (effect.kind === 'side') this.#sides.push(effect.change)
+    }
+  }
+}
