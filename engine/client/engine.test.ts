@@ -3,6 +3,7 @@
  * The actors behind the relays are scripted; ownership is what the test says.
  */
 import assert from 'node:assert/strict'
+import net from 'node:net'
 import { afterEach, test } from 'node:test'
 import type { Delivery, Directory } from '#engine/actor/ports.ts'
 import { systemClock } from '#engine/ops/clock.ts'
@@ -11,7 +12,7 @@ import { openMetrics } from '#engine/ops/metrics.ts'
 import { type Listener, openListener } from '#engine/server/listener.ts'
 import { createRelay, type Relay } from '#engine/server/relay.ts'
 import { type Label, label, letterFlags, letterKinds } from '#protos/letter.ts'
-import { holdMs, linkCreditBytes, shardCount } from '#protos/limits.ts'
+import { holdMs, linkCreditBytes, linkKeepaliveMs, linkSilentMs, shardCount } from '#protos/limits.ts'
 import { shardOf } from '#protos/shard.ts'
 import { createEngineClient, type EngineClientDeps } from './engine.ts'
 import type { EngineClient, EngineSink } from './port.ts'
@@ -515,4 +516,45 @@ test('L16 more commands than a whole credit all get through', async () => {
   }
   assert.equal(taken, 800)
   await until('answers', () => gateway.answers.length === 800)
+})
+
+test('L17 a worker that falls silent is given up by keep-alive, and what it had is replayed when it can be reached again', async () => {
+  const worker = await startWorker(everyShard(1))
+  const [host, port] = worker.addr.split(':')
+  const pairs: net.Socket[] = []
+  // A wire that can be cut without anybody being told.
+  const wire = net.createServer(near => {
+    const far = net.connect(Number(port), host)
+    near.pipe(far).pipe(near)
+    for (const side of [near, far]) {
+      side.on('error', () => {})
+      pairs.push(side)
+    }
+  })
+  await new Promise<void>(resolve => wire.listen(0, '127.0.0.1', resolve))
+  const end = () => {
+    for (const side of pairs.splice(0)) side.destroy()
+  }
+  cleanup.push(() => {
+    end()
+    wire.close()
+  })
+  const gateway = await startGateway(`127.0.0.1:${(wire.address() as net.AddressInfo).port}`, 1)
+  gateway.send(0)
+  await until('the first answer', () => gateway.answers.length === 1)
+  const cut = pairs.splice(0)
+  for (const side of cut) {
+    side.unpipe()
+    side.pause()
+  }
+  gateway.send(1)
+  await until('the answer by a new link', () => gateway.answers.length === 2, linkKeepaliveMs + linkSilentMs + 3000)
+  assert.deepEqual(
+    worker.got.map(g => [g.n, g.label.flags]),
+    [
+      [0, 0],
+      [1, letterFlags.resend | letterFlags.restart],
+    ],
+  )
+  for (const side of cut) side.destroy()
 })
