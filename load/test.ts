@@ -66,7 +66,6 @@ async function runFile(file: string): Promise<void> {
   const fileBegan = performance.now()
   let idle: NodeJS.Timeout | undefined
   let output = ''
-  const before = tally.failed
   const mine: string[] = []
   const fail = (name: string, text: string) => {
     tally.failed++
@@ -101,7 +100,7 @@ async function runFile(file: string): Promise<void> {
   }
   clearTimeout(idle)
   const seconds = ((performance.now() - fileBegan) / 1000).toFixed(1)
-  console.log(`${tally.failed === before ? 'ok     ' : 'FAILED '} ${file} (${seconds} s)`)
+  console.log(`${mine.length === 0 ? 'ok     ' : 'FAILED '} ${file} (${seconds} s)`)
   if (mine.length === 0) return
   failures.push(...mine)
   if (output.trim() !== '') failures.push(`OUTPUT ${file}\n${output.trimEnd()}`)

@@ -1,0 +1,79 @@
+import assert from 'node:assert/strict'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import path from 'node:path'
+import test from 'node:test'
+import { ConfigError, envExample, helpLines, readConfig, type SettingName, settings } from './config.ts'
+
+const root = path.resolve(import.meta.dirname, '../..')
+
+test('[CFG1] .env.example is the table of settings', () => {
+  assert.equal(readFileSync(path.join(root, '.env.example'), 'utf8'), envExample())
+})
+
+test('[CFG2] an empty environment gives every default', () => {
+  const config = readConfig({})
+  for (const [name, setting] of Object.entries(settings))
+    assert.deepEqual(config[name as SettingName], setting.default, name)
+})
+
+test('[CFG3] every default can be written into the environment and read back', () => {
+  for (const [name, setting] of Object.entries(settings)) {
+    const given = Array.isArray(setting.default) ? setting.default.join(',') : String(setting.default)
+    assert.deepEqual(readConfig({ [name]: given })[name as SettingName], setting.default, name)
+  }
+})
+
+test('[CFG4] help and .env.example name every setting with a sentence', () => {
+  const help = helpLines()
+  for (const [name, setting] of Object.entries(settings)) {
+    assert.ok(
+      help.some(line => line.trim().startsWith(`${name} `)),
+      name,
+    )
+    assert.match(setting.doc, /^[A-Z].*[.]$/, name)
+  }
+})
+
+const refused: [Record<string, string>, RegExp][] = [
+  [{ PORT: 'x' }, /^PORT: "x" cannot be used\. /],
+  [{ PORT: '65536' }, /^PORT: /],
+  [{ PORT: '-1' }, /^PORT: /],
+  [{ RATE_LIMIT_SCALE: '0' }, /^RATE_LIMIT_SCALE: /],
+  [{ BCRYPT_COST: '3' }, /^BCRYPT_COST: /],
+  [{ GUEST_ENABLED: 'maybe' }, /^GUEST_ENABLED: /],
+  [{ LOG_LEVEL: 'loud' }, /^LOG_LEVEL: "loud".*One of: trace, debug/],
+  [{ DATABASE_POOLER: 'none' }, /^DATABASE_POOLER: /],
+  [{ DATABASE_URL_FILE: '/nowhere/secret' }, /^DATABASE_URL_FILE: cannot read \/nowhere\/secret \(ENOENT\)$/],
+]
+for (const [env, said] of refused) {
+  test(`[CFG5] ${JSON.stringify(env)} is refused with one line that names the setting`, () => {
+    assert.throws(
+      () => readConfig(env),
+      (error: Error) => {
+        assert.ok(error instanceof ConfigError)
+        assert.match(error.message, said)
+        assert.equal(error.message.split('\n').length, 1)
+        return true
+      },
+    )
+  })
+}
+
+test('[CFG6] all wrong settings are named at once', () => {
+  assert.throws(() => readConfig({ PORT: 'x', BCRYPT_COST: '99' }), /PORT: .*\nBCRYPT_COST: /)
+})
+
+test('[CFG7] a secret may come from a file and is never in the message', t => {
+  const folder = mkdtempSync(path.join(tmpdir(), 'parley-config-'))
+  t.after(() => rmSync(folder, { recursive: true }))
+  const file = path.join(folder, 'key')
+  writeFileSync(file, 'sk-hidden\n')
+  assert.equal(readConfig({ OPENAI_API_KEY_FILE: file }).OPENAI_API_KEY, 'sk-hidden')
+  assert.ok(!helpLines().join('\n').includes('sk-hidden'))
+})
+
+test('[CFG8] a flag understands yes and no in the usual words', () => {
+  for (const word of ['1', 'true', 'yes']) assert.equal(readConfig({ GUEST_ENABLED: word }).GUEST_ENABLED, true)
+  for (const word of ['0', 'false', 'no', '']) assert.equal(readConfig({ GUEST_ENABLED: word }).GUEST_ENABLED, false)
+})
