@@ -1,0 +1,110 @@
+import assert from 'node:assert/strict'
+import { fork } from 'node:child_process'
+import { once } from 'node:events'
+import { test } from 'node:test'
+import { fileURLToPath } from 'node:url'
+import { startModelServer } from './dev-model.ts'
+
+interface Answer {
+  choices: [{ message: { content: string }; finish_reason: string }]
+  usage: { prompt_tokens: number; completion_tokens: number; total_tokens: number }
+  error: { type: string; code: string | null }
+}
+
+async function withModel(use: (base: string) => Promise<void>): Promise<void> {
+  const { server, port } = await startModelServer(0)
+  try {
+    await use(`http://127.0.0.1:${port}/v1`)
+  } finally {
+    server.closeAllConnections()
+    server.close()
+    await once(server, 'close')
+  }
+}
+
+const ask = (base: string, body: unknown) =>
+  fetch(`${base}/chat/completions`, { method: 'POST', body: typeof body === 'string' ? body : JSON.stringify(body) })
+const words = (n: number) => [{ role: 'user', content: `#stream words=${n} delay_ms=0` }]
+
+test('[M6] it lists its models', () =>
+  withModel(async base => {
+    const { data } = (await (await fetch(`${base}/models`)).json()) as { data: { id: string }[] }
+    assert.deepEqual(
+      data.map(m => m.id),
+      ['parley-small', 'fault-429', 'fault-quota', 'fault-500', 'fault-cut', 'fault-stall', 'fault-badjson'],
+    )
+  }))
+
+test('[M7] without streaming the answer comes whole, with usage', () =>
+  withModel(async base => {
+    const response = await ask(base, { model: 'm', messages: words(3) })
+    const body = (await response.json()) as Answer
+    assert.equal(body.choices[0].message.content.split(' ').length, 3)
+    assert.equal(body.choices[0].finish_reason, 'stop')
+    assert.equal(body.usage.total_tokens, body.usage.prompt_tokens + body.usage.completion_tokens)
+  }))
+
+test('[M8] streamed, the deltas come one each, then the finish, then usage where it was asked for', () =>
+  withModel(async base => {
+    for (const include_usage of [true, false]) {
+      const response = await ask(base, {
+        model: 'm',
+        messages: words(9),
+        stream: true,
+        stream_options: { include_usage },
+      })
+      assert.equal(response.headers.get('content-type'), 'text/event-stream; charset=utf-8')
+      const lines = (await response.text())
+        .split('\n\n')
+        .filter(Boolean)
+        .map(l => l.replace(/^data: /, ''))
+      assert.equal(lines.pop(), '[DONE]')
+      const chunks = lines.map(l => JSON.parse(l))
+      assert.equal(chunks.filter(c => c.choices[0]?.delta.content).length, 9)
+      assert.equal(chunks.filter(c => c.choices[0]?.finish_reason === 'stop').length, 1)
+      assert.equal(chunks.filter(c => c.usage).length, include_usage ? 1 : 0)
+    }
+  }))
+
+test('[M9] what it cannot use is refused in the API’s own shape', () =>
+  withModel(async base => {
+    for (const body of [
+      '{',
+      '[]',
+      '{"messages":[]}',
+      '{"messages":[{"role":1}]}',
+      { messages: [{ role: 'user', content: 5 }] },
+    ]) {
+      const response = await ask(base, body)
+      assert.equal(response.status, 400)
+      assert.equal(((await response.json()) as Answer).error.type, 'invalid_request_error')
+    }
+    assert.equal((await fetch(`${base}/nothing`)).status, 404)
+    assert.equal((await fetch(`${base}/chat/completions`)).status, 405)
+  }))
+
+test('[M10] the models that refuse do so with their status and code', () =>
+  withModel(async base => {
+    const refusals = {
+      'fault-429': [429, 'rate_limit_exceeded'],
+      'fault-quota': [429, 'insufficient_quota'],
+      'fault-500': [500, null],
+    }
+    for (const [model, [status, code]] of Object.entries(refusals)) {
+      const response = await ask(base, { model, messages: words(1), stream: true })
+      assert.equal(response.status, status)
+      assert.equal(((await response.json()) as Answer).error.code, code)
+    }
+  }))
+
+test('[M11] as a process it tells its parent the port and ends with the channel', async () => {
+  const child = fork(fileURLToPath(new URL('./dev-model.ts', import.meta.url)), [], {
+    env: { ...process.env, MODEL_PORT: '0' },
+  })
+  const [ready] = (await once(child, 'message')) as [{ kind: string; port: number }]
+  assert.equal(ready.kind, 'ready')
+  assert.equal((await fetch(`http://127.0.0.1:${ready.port}/v1/models`)).status, 200)
+  child.disconnect()
+  const [code] = await once(child, 'exit')
+  assert.equal(code, 0)
+})

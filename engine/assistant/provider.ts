@@ -1,0 +1,283 @@
+/**
+ * The model behind the assistant: chat completions of any OpenAI-compatible server as a pulled stream of deltas with
+ * exactly one end. Owns retries before the first byte, the timers' meaning and the breaker.
+ * Refuses to start over once a byte was shown, to throw, and to know conversations.
+ */
+import type OpenAI from 'openai'
+import type { ChatCompletionChunk, ChatCompletionCreateParamsStreaming } from 'openai/resources/chat/completions'
+import type { Provider, TurnEvent, TurnRequest } from '#engine/actor/ports.ts'
+import type { Clock } from '#engine/ops/clock.ts'
+import type { Config } from '#engine/ops/config.ts'
+import type { Log } from '#engine/ops/log.ts'
+import type { Metrics } from '#engine/ops/metrics.ts'
+import {
+  connectTimeoutMs,
+  firstTokenTimeoutMs,
+  idleTimeoutMs,
+  turnTimeoutMs,
+  upstreamRetriesMax,
+  upstreamRetryWindowMs,
+  usageWaitMs,
+} from '#protos/limits.ts'
+import { Breaker } from './breaker.ts'
+import { DeltaText } from './delta-text.ts'
+import { classifyRefusal, type Failed, type FailReason } from './refusal.ts'
+import { boundedFetch, watchSent } from './upstream.ts'
+import { type Waited, Watchdog } from './watchdog.ts'
+
+export interface ProviderDeps {
+  config: Pick<Config, 'OPENAI_BASE_URL' | 'OPENAI_API_KEY' | 'OPENAI_MODEL' | 'MODEL_PORT'>
+  metrics: Metrics
+  log: Log
+  clock: Clock
+  fetch?: typeof fetch
+  /** Shorter spans for tests. */
+  spans?: Partial<Spans>
+}
+
+export interface Spans {
+  connectMs: number
+  firstTokenMs: number
+  idleMs: number
+  totalMs: number
+  /** Waits before the first and the second retry, each ± 20 %. */
+  backoffMs: readonly number[]
+  retryWindowMs: number
+  usageMs: number
+}
+
+const defaultSpans: Spans = {
+  connectMs: connectTimeoutMs,
+  firstTokenMs: firstTokenTimeoutMs,
+  idleMs: idleTimeoutMs,
+  totalMs: turnTimeoutMs,
+  backoffMs: [500, 2000],
+  retryWindowMs: upstreamRetryWindowMs,
+  usageMs: usageWaitMs,
+}
+
+type Finish = Extract<TurnEvent, { kind: 'end' }>['finish']
+type Usage = { input: number; output: number; total: number }
+type AttemptEnd = { kind: 'finished'; finish: Finish; usage?: Usage } | { kind: 'stopped' } | Failed
+
+export function createProvider(deps: ProviderDeps): Provider {
+  const { config, metrics, log, clock } = deps
+  const spans = { ...defaultSpans, ...deps.spans }
+  const breaker = new Breaker()
+  const baseURL = baseUrlOf(config)
+  const isOpenAi = new URL(baseURL).hostname === 'api.openai.com'
+  let client: Promise<OpenAI> | undefined
+  // The SDK costs a thread about 38 MB, so a thread without a turn never loads it.
+  const open = () =>
+    (client ??= import('openai').then(
+      sdk =>
+        new sdk.default({
+          baseURL,
+          apiKey: config.OPENAI_API_KEY || 'built-in',
+          organization: null,
+          project: null,
+          maxRetries: 0,
+          timeout: spans.totalMs + 1000,
+          logLevel: 'off',
+          fetch: boundedFetch(deps.fetch ?? fetch),
+          fetchOptions: { redirect: 'error' },
+        }),
+    ))
+
+  return { model: config.OPENAI_MODEL, stream }
+
+  async function* stream(request: TurnRequest): AsyncGenerator<TurnEvent> {
+    const startedAt = clock.mono()
+    const dog = new Watchdog(request.signal, spans.totalMs, clock)
+    const text = new DeltaText()
+    let end: AttemptEnd
+    for (let tries = 0; ; tries++) {
+      if (dog.isStopped) {
+        end = { kind: 'stopped' }
+        break
+      }
+      if (!breaker.admits(clock.mono())) {
+        end = { kind: 'failed', reason: 'breaker', mayRetry: false, counts: false }
+        break
+      }
+      const leftMs = startedAt + spans.retryWindowMs - clock.mono()
+      try {
+        end = yield* attempt(request, dog, text, leftMs, startedAt)
+      } catch (error) {
+        // Only a fault of ours gets here; a turn still has to end.
+        log.error('a model call broke', { traceId: request.trace, err: error })
+        end = { kind: 'failed', reason: 'protocol', mayRetry: false, counts: false }
+      }
+      report(end)
+      if (end.kind !== 'failed' || !end.mayRetry || !text.isEmpty || tries >= upstreamRetriesMax) break
+      const base = spans.backoffMs[tries] ?? spans.backoffMs.at(-1) ?? 0
+      const waitMs = Math.max(base * (0.8 + 0.4 * clock.random()), end.retryAfterMs ?? 0)
+      if (clock.mono() + waitMs >= startedAt + spans.retryWindowMs) break
+      metrics.parley_upstream_retries_total.inc()
+      if (!(await dog.sleep(waitMs)) && dog.isStopped) {
+        end = { kind: 'stopped' }
+        break
+      }
+    }
+    const rest = text.flush()
+    if (rest !== '') yield { kind: 'delta', text: rest }
+    yield endOf(end, request, text)
+  }
+
+  /** One call. Yields deltas, returns how it ended; the connection is closed by then. */
+  async function* attempt(
+    request: TurnRequest,
+    dog: Watchdog,
+    text: DeltaText,
+    leftMs: number,
+    startedAt: number,
+  ): AsyncGenerator<TurnEvent, AttemptEnd> {
+    const abort = new AbortController()
+    const attemptId = clock.id()
+    const sent = watchSent(attemptId)
+    const begunAt = clock.mono()
+    try {
+      const call = open().then(sdk =>
+        sdk.chat.completions.create(bodyOf(request, config.OPENAI_MODEL, isOpenAi), {
+          signal: abort.signal,
+          headers: { 'x-client-request-id': attemptId },
+        }),
+      )
+      call.catch(() => {})
+      const connected = await dog.wait(Promise.race([call, sent.promise]), spans.connectMs, 'connect')
+      if (connected.kind !== 'value') return missed(connected, text)
+      const tokenBy = begunAt + Math.min(spans.firstTokenMs, leftMs)
+      const opened = await dog.wait(call, tokenBy - clock.mono(), 'first_token')
+      if (opened.kind !== 'value') return missed(opened, text)
+
+      const chunks = opened.value[Symbol.asyncIterator]()
+      let finish: Finish | undefined
+      let usage: Usage | undefined
+      for (;;) {
+        const limitMs = finish ? spans.usageMs : text.isEmpty ? tokenBy - clock.mono() : spans.idleMs
+        const step = await dog.wait(chunks.next(), limitMs, text.isEmpty ? 'first_token' : 'idle')
+        // With the finish in hand only the token counts were missing: nothing that happens now can spoil the answer.
+        if (step.kind !== 'value') {
+          if (finish) break
+          return missed(step, text, true)
+        }
+        // The SDK ends its loop without an error when it is aborted: an end proves nothing by itself.
+        if (step.value.done) break
+        const chunk = step.value.value
+        usage = usageOf(chunk) ?? usage
+        const choice = chunk.choices?.[0]
+        if (!choice) continue
+        const refusal = choice.delta?.refusal
+        const piece = text.push(choice.delta?.content || refusal || '')
+        if (piece !== '') {
+          if (text.chars === piece.length) metrics.parley_first_token_ms.observe(clock.mono() - startedAt)
+          yield { kind: 'delta', text: piece }
+        }
+        if (refusal) finish = 'filtered'
+        else finish ??= choice.finish_reason ? finishOf(choice.finish_reason) : undefined
+        if (finish === 'failed') return { kind: 'failed', reason: 'protocol', mayRetry: false, counts: true }
+        if (text.isFull) {
+          finish = 'length'
+          break
+        }
+      }
+      if (dog.isStopped && !finish) return { kind: 'stopped' }
+      if (!finish) return { kind: 'failed', reason: 'protocol', mayRetry: false, counts: true }
+      return { kind: 'finished', finish, ...(usage ? { usage } : {}) }
+    } finally {
+      sent.close()
+      abort.abort()
+    }
+  }
+
+  function report(end: AttemptEnd): void {
+    const at = clock.mono()
+    if (end.kind === 'finished') breaker.succeeded(at)
+    else if (end.kind === 'failed' && end.counts) breaker.failed(at)
+    else breaker.abstained()
+    if (end.kind === 'failed') metrics.parley_upstream_errors_total.inc({ reason: end.reason })
+  }
+
+  function endOf(end: AttemptEnd, request: TurnRequest, text: DeltaText): TurnEvent {
+    const usage = end.kind === 'finished' ? end.usage : undefined
+    const tokens = usage ? { ...usage, estimated: false } : estimate(request, text)
+    // A call that was refused cost nothing, or nothing that we know of.
+    if (end.kind === 'failed' && text.isEmpty) Object.assign(tokens, { input: 0, total: 0 })
+    metrics.parley_tokens_total.inc({ direction: 'input' }, tokens.input)
+    metrics.parley_tokens_total.inc({ direction: 'output' }, tokens.output)
+    if (end.kind === 'finished') return { kind: 'end', finish: end.finish, tokens }
+    if (end.kind === 'stopped') return { kind: 'end', finish: 'stopped', tokens }
+    if (end.reason === 'filtered') return { kind: 'end', finish: 'filtered', tokens }
+    log.warn('a model call failed', { traceId: request.trace, code: end.reason })
+    return { kind: 'end', finish: 'failed', reason: end.reason, tokens }
+  }
+}
+
+/** The API that these settings mean. */
+function baseUrlOf(config: ProviderDeps['config']): string {
+  if (config.OPENAI_BASE_URL) return config.OPENAI_BASE_URL
+  return config.OPENAI_API_KEY ? 'https://api.openai.com/v1' : `http://127.0.0.1:${config.MODEL_PORT}/v1`
+}
+
+function bodyOf(request: TurnRequest, model: string, isOpenAi: boolean): ChatCompletionCreateParamsStreaming {
+  return {
+    model,
+    messages: request.messages,
+    stream: true,
+    stream_options: { include_usage: true },
+    // Compatible servers know the older name, and some refuse fields that they do not know.
+    ...(isOpenAi
+      ? { max_completion_tokens: request.outputTokensMax, store: false }
+      : { max_tokens: request.outputTokensMax }),
+  }
+}
+
+/** A step that brought nothing. `isStreaming`: the response had begun, so an error is a broken stream, not a refusal. */
+function missed(step: Exclude<Waited<unknown, FailReason>, { kind: 'value' }>, text: DeltaText, isStreaming = false) {
+  switch (step.kind) {
+    case 'stopped':
+      return { kind: 'stopped' } as const
+    case 'expired':
+      return {
+        kind: 'failed',
+        reason: step.reason,
+        mayRetry: text.isEmpty && step.reason !== 'deadline',
+        counts: true,
+      } as const
+    case 'error':
+      if (!isStreaming) return classifyRefusal(step.error)
+      return { kind: 'failed', reason: 'protocol', mayRetry: false, counts: true } as const
+  }
+  step satisfies never
+}
+
+function finishOf(reason: string): Finish {
+  switch (reason) {
+    case 'length':
+      return 'length'
+    case 'content_filter':
+      return 'filtered'
+    // No tools were offered, so a call of one is nonsense.
+    case 'tool_calls':
+    case 'function_call':
+      return 'failed'
+    default:
+      return 'stop'
+  }
+}
+
+function usageOf(chunk: ChatCompletionChunk): Usage | undefined {
+  const u = chunk.usage
+  if (!u) return undefined
+  const whole = (n: unknown) => (Number.isSafeInteger(n) && (n as number) >= 0 ? (n as number) : 0)
+  const input = whole(u.prompt_tokens)
+  const output = whole(u.completion_tokens)
+  return { input, output, total: input + output }
+}
+
+/** Four characters a token: good enough for a count that says it is an estimate. */
+function estimate(request: TurnRequest, text: DeltaText) {
+  const input = Math.ceil(request.messages.reduce((sum, m) => sum + m.content.length, 0) / 4)
+  const output = Math.ceil(text.chars / 4)
+  return { input, output, total: input + output, estimated: true }
+}
