@@ -39,6 +39,7 @@ export class MemoryDatabase {
   readonly events = new Map<string, MemoryEvent[]>()
   readonly clients = new Map<string, { conversation: string; event: MemoryEvent }>()
   readonly runs = new Map<string, MemoryRun>()
+  readonly conversationOfRun = new Map<string, string>()
   /** `${blocker}>${blocked}` */
   readonly blocks = new Set<string>()
   /** `${user}/${n}` → run. */
@@ -139,6 +140,7 @@ export class MemoryDatabase {
       case 'run.queued': {
         const { run } = side
         this.runs.set(run.id, { ...run, model: null, finish: null, bytes: 0, segments: new Map() })
+        this.conversationOfRun.set(run.id, c.conversation)
         return
       }
       case 'run.started': {
