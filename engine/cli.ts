@@ -63,10 +63,8 @@ async function main(args: string[]): Promise<void> {
 async function run(config: Config, roles: ('gateway' | 'engine')[], isStart: boolean): Promise<void> {
   const isTerminal = process.stdout.isTTY === true
   // Imported here: a help text needs no database driver.
-  const { startParent, missingScripts } = await import('./process/parent.ts')
+  const { startParent } = await import('./process/parent.ts')
   const { banner, shortLine } = await import('./process/banner.ts')
-  const missing = missingScripts(root)
-  if (missing.length > 0) throw new StartError(`This checkout is not whole: ${missing.join(', ')} missing.`)
   if (isTerminal && !process.env['LOG_LEVEL']) process.env['LOG_LEVEL'] = 'warn'
   const show = (name: string, line: string) => {
     const short = shortLine(name, line)

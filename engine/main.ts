@@ -121,7 +121,8 @@ async function run(config: Config, log: Log): Promise<void> {
   for (const [worker, addr] of early) membership!.listening(worker, addr)
 
   const checks = () => {
-    const { leaseAgeMs, listening } = membership!.status()
+    const { leaseAgeMs, addrs } = membership!.status()
+    const listening = addrs.filter(addr => addr !== '').length
     return {
       lease: { ok: leaseAgeMs < selfFenceMs, detail: `renewed ${Math.round(leaseAgeMs)} ms ago` },
       threads: { ok: listening === count, detail: `${listening} of ${count} listen` },
@@ -136,7 +137,10 @@ async function run(config: Config, log: Log): Promise<void> {
       response.writeHead(200, { 'content-type': metrics.registry.contentType })
       response.end(text)
     },
-    'GET /threads': (_request, response) => json(response, 200, { threads: threads.threads() }),
+    'GET /threads': (_request, response) =>
+      json(response, 200, {
+        threads: threads.threads().map(t => ({ ...t, addr: membership!.status().addrs[t.index] ?? '' })),
+      }),
   })
 
   async function stop(limitMs: number): Promise<void> {

@@ -25,5 +25,6 @@ export function watchThread(metrics: Metrics, thread: string): () => void {
   }, tickMs)
   timer.unref()
   metrics.parley_heap_bytes.set({ thread }, process.memoryUsage().heapUsed)
+  metrics.parley_event_loop_lag_ms.set({ thread }, 0)
   return () => clearInterval(timer)
 }

@@ -2,7 +2,6 @@
  * Owns a running product on one machine: database first, then migrations, model, engine and gateway as processes; keeps
  * them up, stops them in order, Postgres last. Refuses to import what they run: it starts them by path.
  */
-import { existsSync } from 'node:fs'
 import path from 'node:path'
 import { holdName } from '#engine/cluster/name-hold.ts'
 import type { Config } from '#engine/ops/config.ts'
@@ -204,9 +203,4 @@ async function checkPorts(config: Config, roles: ParentOptions['roles']): Promis
   if (config.ENGINE_PORT !== 0) await checkPort('ENGINE_PORT', config.ENGINE_PORT, config.ENGINE_HOST)
   if (config.OPENAI_BASE_URL === '' && config.OPENAI_API_KEY === '')
     await checkPort('MODEL_PORT', config.MODEL_PORT, '127.0.0.1')
-}
-
-/** Scripts that this checkout lacks, for a sentence instead of a crash of a child. */
-export function missingScripts(root: string): string[] {
-  return Object.values(scripts).filter(script => !existsSync(path.join(root, script)))
 }
