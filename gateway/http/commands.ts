@@ -63,7 +63,7 @@ export function createCommands(options: {
         {
           ...(frame.field === undefined ? {} : { field: snake(frame.field) }),
           ...(frame.reason === undefined ? {} : { reason: frame.reason }),
-          ...(frame.code === 'CONFLICT' && command.type === 'member.add' ? { limit: groupMembersMax } : {}),
+          ...(frame.reason === 'GROUP_FULL' ? { limit: groupMembersMax } : {}),
         },
         frame.retryAfterMs,
       )

@@ -2,6 +2,7 @@
  * Reads of REST: conversations, history, raw events, as the wire has them (snake_case, `null` for absent). Every read
  * carries the reader and sees only what a member sees. Refuses to write; the log is the engine's.
  */
+import { frameOf } from '#engine/storage/frames.ts'
 import type { Sql } from '#gateway/auth/db.ts'
 import { unreadMax } from '#protos/limits.ts'
 
@@ -232,19 +233,14 @@ export function createReader(db: Sql): Reader {
     },
 
     async events(conversation, reader, after, limit) {
-      const { rows } = await db.query<{ kind: string; seq: number; body: string; ts: string; is_deleted: boolean }>(
-        `select e.kind, e.seq::float8 as seq, e.body::text as body, ${iso('e.created_at')} as ts,
-           s.deleted_at is not null as is_deleted
+      const { rows } = await db.query<{ kind: string; seq: number; body: string; at: number; deleted: boolean }>(
+        `select e.kind, e.seq::float8 as seq, e.body::text as body,
+           round(extract(epoch from e.created_at) * 1000)::float8 as at, s.deleted_at is not null as deleted
          from event e ${messageState}
          where e.conversation_id = $1 and ${isMember} and e.seq > $3 order by e.seq limit $4`,
         [conversation, reader, after, limit],
       )
-      return rows.map(r => {
-        const frame = { type: r.kind, conversationId: conversation, seq: r.seq, ts: r.ts, ...JSON.parse(r.body) }
-        if (!r.is_deleted || r.kind !== 'message.new') return JSON.stringify(frame)
-        const { attachments: _, ...kept } = frame
-        return JSON.stringify({ ...kept, content: '', deleted: true })
-      })
+      return rows.map(row => frameOf(conversation, row))
     },
   }
 }
