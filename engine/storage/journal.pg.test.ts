@@ -4,12 +4,11 @@ import { randomUUID } from 'node:crypto'
 import { after, before, test } from 'node:test'
 import type { SideChange } from '#engine/actor/ports.ts'
 import { silentLog } from '#engine/ops/log.ts'
+import { postgresWorld } from '#load/kit/journal-world.ts'
 import { type TestDatabase, testDatabase } from '#load/kit/postgres.ts'
 import { commitTimerMs } from '#protos/limits.ts'
-import { checkLog, journalContract, openBench, settled, until, type World } from './journal.contract.ts'
-import { PostgresLog } from './log-postgres.ts'
+import { checkLog, journalContract, openBench, settled, until } from './journal.contract.ts'
 import { type Database, openOrm } from './orm.ts'
-import { claim, insertNode } from './ownership.ts'
 import { rows } from './query.ts'
 
 let database: TestDatabase
@@ -24,42 +23,7 @@ after(async () => {
   await database.drop()
 })
 
-async function openWorld(): Promise<World & { writer: string }> {
-  const writer = `writer-${randomUUID()}`
-  const engine = await openOrm({ url: database.url, role: 'parley_engine', name: writer, poolMax: 1, log: silentLog })
-  const incarnation = randomUUID()
-  await insertNode(admin.pool, { incarnation, nodeId: incarnation, addrs: [''], version: 'test' })
-  const store = new PostgresLog({ connect: engine.connect, incarnation, worker: 0, named: true, log: silentLog })
-  return {
-    store,
-    writer,
-    log: conversation =>
-      rows(
-        admin.pool,
-        {
-          name: 'test_log',
-          text: 'select seq, epoch, client_id as "clientId" from event where conversation_id = $1 order by seq',
-        },
-        [conversation],
-      ),
-    own: async shards => {
-      await admin.pool.query('update shard set owner = null where shard_id = any($1)', [shards])
-      const seen = await rows<{ shard: number; epoch: number }>(
-        admin.pool,
-        { name: 'test_epochs', text: 'select shard_id as shard, epoch from shard where shard_id = any($1)' },
-        [shards],
-      )
-      return new Map((await claim(admin.pool, seen, incarnation, 0)).map(s => [s.shard, s.epoch]))
-    },
-    steal: async shard => {
-      await admin.pool.query(
-        `update shard set owner = uuidv7(), worker = 0, epoch = nextval('owner_epoch') where shard_id = $1`,
-        [shard],
-      )
-    },
-    close: () => engine.close(),
-  }
-}
+const openWorld = () => postgresWorld(admin)
 
 journalContract('postgres', openWorld)
 
@@ -112,7 +76,7 @@ test('J15 a backend killed in the middle of a commit: the send is stored once an
       await until(() => b.store.inFlight === 1, 'the statement waits for the lock')
       await new Promise(resolve => setTimeout(resolve, 50))
       const killed = await admin.pool.query(
-        'select pg_terminate_backend(pid) from pg_stat_activity where application_name = $1',
+        "select pg_terminate_backend(pid) from pg_stat_activity where application_name = $1 and wait_event_type = 'Lock'",
         [world.writer],
       )
       assert.equal(killed.rowCount, 1)

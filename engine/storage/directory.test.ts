@@ -1,0 +1,18 @@
+/** The directory's contract on the in-memory log. */
+import { randomUUID } from 'node:crypto'
+import { memoryWorld } from '#load/kit/journal-world.ts'
+import { directoryContract } from './directory.contract.ts'
+import { createMemoryDirectory } from './directory-memory.ts'
+
+directoryContract('memory', async () => {
+  const world = memoryWorld()
+  return {
+    ...world,
+    directory: createMemoryDirectory(world.database),
+    user: async username => {
+      const id = randomUUID()
+      world.database.names.set(id, { username, displayName: null })
+      return id
+    },
+  }
+})
