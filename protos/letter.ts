@@ -23,7 +23,7 @@ export const letterKinds = {
   hello: 5, // first on every link, both ways; body: JSON {version, nodeId, role, incarnation?, worker?}
   // down (worker → gateway)
   answer: 16, // to one command: attempt, socket; body: the frame (ack, error, room.joined, resync_required)
-  refused: 17, // this letter was not taken: attempt, socket, conversation, epoch (the owner's, 0 unknown); body: JSON {reason: 'not_owner' | 'behind' | 'expired', addr?}
+  refused: 17, // this letter was not taken: attempt, socket, conversation, epoch (the owner's, 0 unknown); body: JSON {reason: 'not_owner' | 'behind' | 'busy' | 'expired', addr?}
   fact: 18, // durable event: conversation, seq, principal (sender), subject and `membership` flag on membership events; body: the frame
   delta: 19, // chat.stream: conversation, subject (answer id), seq (byte offset), age (byte length); body: the frame
   done: 20, // chat.done: conversation, subject (answer id); body: the frame

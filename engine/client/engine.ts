@@ -222,7 +222,7 @@ export function createEngineClient(deps: EngineClientDeps): EngineClient {
     const { route } = entry.sent
     const { reason, addr } = JSON.parse(Buffer.from(body).toString()) as { reason: string; addr?: string }
     pending.refused(entry, (l.flags & letterFlags.resend) !== 0)
-    if (reason === 'expired') {
+    if (reason === 'expired' && !entry.isDoubtful) {
       pending.remove(entry)
       giveUp(entry, 'it waited too long to be stored')
     }

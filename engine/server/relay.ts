@@ -66,9 +66,10 @@ export function createRelay(deps: RelayDeps): Relay {
   let actors: Pick<Actors, 'deliver'> | undefined
   let lastLinkId = 0
 
-  function refuseEpoch(link: GatewayLink, l: Label, mayBeStored: boolean, isBehind: boolean): void {
+  /** Back to the gateway, to be routed and sent again. */
+  function giveBack(link: GatewayLink, l: Label, reason: 'not_owner' | 'behind' | 'busy', mayBeStored: boolean): void {
     if (isOrdered(l)) link.order.refuse(l, { kind: 'epoch' })
-    metrics.parley_refusals_total.inc({ reason: isBehind ? 'behind' : 'not_owner' })
+    metrics.parley_refusals_total.inc({ reason })
     const ours = epochOf(l.shard)
     const next = ours === undefined ? successors.get(l.shard) : undefined
     link.answer(
@@ -80,12 +81,17 @@ export function createRelay(deps: RelayDeps): Relay {
         socket: l.socket,
         conversation: l.conversation,
       }),
-      json({ reason: isBehind ? 'behind' : 'not_owner', ...(next?.addr ? { addr: next.addr } : {}) }),
+      json({ reason, ...(next?.addr ? { addr: next.addr } : {}) }),
     )
   }
 
   function refuseLoad(link: GatewayLink, delivery: Delivery, refusal: Refusal & { kind: 'load' }): void {
     const l = delivery.label
+    // An earlier copy of it may be stored: an error would be a lie. It goes back and comes again.
+    if ((l.flags & letterFlags.resend) !== 0) {
+      giveBack(link, l, 'busy', true)
+      return
+    }
     if (isOrdered(l)) link.order.refuse(l, refusal)
     metrics.parley_refusals_total.inc({ reason: refusal.code.toLowerCase() })
     link.answer(
@@ -115,10 +121,10 @@ export function createRelay(deps: RelayDeps): Relay {
     }
     const behind = isOrdered(l) ? link.order.arrive(l) : undefined
     const epoch = epochOf(l.shard)
-    if (behind?.kind === 'epoch') refuseEpoch(link, l, false, true)
+    if (behind?.kind === 'epoch') giveBack(link, l, 'behind', false)
     else if (behind?.kind === 'load') refuseLoad(link, delivery, behind)
     else if (actors === undefined || epoch === undefined || epoch !== l.epoch || shardOf(l.conversation) !== l.shard) {
-      refuseEpoch(link, l, false, false)
+      giveBack(link, l, 'not_owner', false)
     } else if (!actors.deliver(delivery)) {
       refuseLoad(link, delivery, { kind: 'load', code: 'OVERLOADED', retryAfterMs: overloadRetryMs })
     }
@@ -222,7 +228,7 @@ export function createRelay(deps: RelayDeps): Relay {
     },
     notOwner(delivery) {
       const link = links.get(delivery.origin.linkId)
-      if (link) refuseEpoch(link, delivery.label, true, false)
+      if (link) giveBack(link, delivery.label, 'not_owner', true)
     },
     overloaded(delivery, code, retryAfterMs) {
       const link = links.get(delivery.origin.linkId)
