@@ -134,3 +134,30 @@ test('[ENG7] a second engine of one name on one machine is refused, one of anoth
   assert.notEqual(second.ready.node, first.ready.node)
   assert.ok((await owners()).every(row => row.owner === first.ready.incarnation))
 })
+
+const faults = { NODE_OPTIONS: `--import ${new URL('../load/rig/faults.ts', import.meta.url).href}` }
+for (const kind of ['throw', 'exit', 'oom', 'spin']) {
+  test(`[ENG8] a worker broken by ${kind} is replaced under fresh epochs while its neighbour keeps its own`, async t => {
+    const { ready } = await start(t, { ...faults, ENGINE_HEAP_MB: '128' })
+    const epochs = async (worker: number): Promise<number[]> =>
+      (
+        await sql.query('select epoch::int from shard where owner = $1 and worker = $2 order by shard_id', [
+          ready.incarnation,
+          worker,
+        ])
+      ).rows.map(row => row.epoch)
+    const [broken, neighbour] = [await epochs(0), await epochs(1)]
+    const began = performance.now()
+    const answer = await fetch(`${ready.adminUrl}/fault`, { method: 'POST', body: JSON.stringify({ worker: 0, kind }) })
+    assert.equal(answer.status, 202)
+    while ((await epochs(0))[0] === broken[0]) {
+      assert.ok(performance.now() - began < 10_000, 'waited 10 s')
+      await new Promise(resolve => setTimeout(resolve, 5))
+    }
+    t.diagnostic(`${Math.round(performance.now() - began)} ms`)
+    const fresh = await epochs(0)
+    assert.equal(fresh.length, broken.length)
+    assert.ok(fresh.every((epoch, i) => epoch > broken[i]!))
+    assert.deepEqual(await epochs(1), neighbour)
+  })
+}

@@ -2,7 +2,13 @@
  * The piscina task of every worker thread: runs the module it is given and makes sure that a task that ended, well or
  * badly, takes its thread with it. A thread that served once never serves a second task, whatever it left open.
  */
-export default async function runInThread(data: { module: string }): Promise<never> {
+import { channel } from 'node:diagnostics_channel'
+
+/** Tells a module that was preloaded into this thread which worker it became. */
+const threadStarted = channel('parley:thread')
+
+export default async function runInThread(data: { module: string; worker: number }): Promise<never> {
+  threadStarted.publish({ worker: data.worker })
   try {
     const task = (await import(data.module)) as { default(data: unknown): Promise<void> }
     await task.default(data)
