@@ -70,6 +70,7 @@ export class Room {
       timeline: this.timeline,
       pending: this.pending,
       me: this.#me,
+      hasNotices: this.kind === 'group',
       ...(this.unreadAfter === undefined ? {} : { unreadAfter: this.unreadAfter }),
     }),
   )

@@ -64,11 +64,13 @@ export interface RowsOf {
   timeline: Timeline
   pending: readonly Pending[]
   me: string
+  /** Only groups tell who came and went. */
+  hasNotices: boolean
   /** The line stands before the first message of others above this seq; absent: no line. */
   unreadAfter?: number
 }
 
-export function rowsOf({ timeline, pending, me, unreadAfter }: RowsOf): Row[] {
+export function rowsOf({ timeline, pending, me, hasNotices, unreadAfter }: RowsOf): Row[] {
   const rows: Row[] = []
   let day = ''
   let lineIsDue = unreadAfter !== undefined
@@ -85,7 +87,7 @@ export function rowsOf({ timeline, pending, me, unreadAfter }: RowsOf): Row[] {
     if (!isFirst && (before?.kind === 'message' || before?.kind === 'answer')) before.isLast = false
     rows.push({ ...row, isFirst })
   }
-  for (const item of bySeq(timeline.messages, timeline.notices)) {
+  for (const item of bySeq(timeline.messages, hasNotices ? timeline.notices : [])) {
     openDay(item.ts, item.seq)
     if ('type' in item) {
       const last = rows.at(-1)

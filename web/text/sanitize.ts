@@ -16,6 +16,8 @@ export function renderInto(element: HTMLElement, html: string): void {
     ALLOWED_TAGS: allowedTags,
     ALLOWED_ATTR: ['href', 'align', 'start', 'class'],
     ALLOWED_URI_REGEXP: /^(?:https?:|mailto:)/i,
+    // These hold no address, so the test for addresses is not theirs.
+    ADD_URI_SAFE_ATTR: ['align', 'start', 'class'],
     ALLOW_DATA_ATTR: false,
     ALLOW_ARIA_ATTR: false,
     RETURN_DOM_FRAGMENT: true,
