@@ -203,6 +203,12 @@ export const slotRetryMs = 2000
 export const presenceTtlMs = 45_000
 export const presenceBeatMs = 15_000
 export const presenceRecheckMs = 60_000
+/** People whose last visit a single gateway remembers. */
+export const lastSeenKeysMax = 100_000
+/** A hung store must cost nobody more than this, once. */
+export const softCommandMs = 150
+/** After a failed command none is tried for this long. */
+export const softBreakerMs = 1000
 
 // --- accounts, REST -----------------------------------------------------------------------------------------------------------------
 export const usernameCharsMin = 3

@@ -1,0 +1,33 @@
+/**
+ * The soft store by contract: who is here, and how many sockets each user has. It may be lost at any moment; then answers
+ * are `unknown` and nothing that was acked is touched. Redis and memory pass the same suite (soft.contract.ts).
+ */
+
+export interface PresenceState {
+  status: 'online' | 'offline' | 'unknown'
+  /** Wall clock ms; undefined when nobody knows. */
+  lastSeen: number | undefined
+}
+
+export interface SoftStore {
+  readonly kind: 'memory' | 'redis'
+  /** A socket of this user is here now. Never rejects; without the store it is simply not known. */
+  arrive(userId: string, socket: string): Promise<void>
+  /** These sockets are still here. One that was silent for the time to live counts no more. */
+  beat(sockets: readonly (readonly [userId: string, socket: string])[]): Promise<void>
+  leave(userId: string, socket: string): Promise<void>
+  /** Every id is in the answer. */
+  presence(userIds: readonly string[]): Promise<Map<string, PresenceState>>
+  /** First socket came, or last one left cleanly, anywhere. One whose gateway died is found by asking. */
+  onPresence(listener: (userId: string, state: PresenceState) => void): void
+  /** A socket is beyond the most that a user may have, the oldest first; told wherever it is. */
+  onEvicted(listener: (socket: string) => void): void
+  close(): Promise<void>
+}
+
+export interface SoftOptions {
+  ttlMs: number
+  socketsMax: number
+}
+
+export const unknownPresence: PresenceState = { status: 'unknown', lastSeen: undefined }

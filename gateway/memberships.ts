@@ -1,0 +1,69 @@
+/**
+ * After facts for users may have been lost: reads the memberships of all connected users again and repairs what differs.
+ * A difference counts only when two readings agree, because facts go on meanwhile. Refuses to write.
+ */
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { Clock } from '#engine/ops/clock.ts'
+import { frameText } from './framing.ts'
+import type { Hub } from './hub.ts'
+import type { Peer } from './peer.ts'
+import type { Membership, Reads } from './reads.ts'
+
+const usersPerRead = 500
+const confirmMs = 150
+
+export async function reconcile(hub: Hub, deps: { reads: Reads; clock: Clock }): Promise<void> {
+  const users = [...hub.users.keys()]
+  for (let i = 0; i < users.length; i += usersPerRead) {
+    const group = users.slice(i, i + usersPerRead)
+    const suspects = differing(hub, group, await deps.reads.memberships(group))
+    if (suspects.length === 0) continue
+    await sleep(confirmMs)
+    const again = await deps.reads.memberships(suspects)
+    const before = new Set(suspects)
+    for (const userId of differing(hub, suspects, again)) if (before.has(userId)) await repair(hub, userId, again, deps)
+  }
+}
+
+function livePeers(hub: Hub, userId: string): Peer[] {
+  return [...(hub.users.get(userId) ?? [])].filter(peer => peer.state === 'live')
+}
+
+function differing(hub: Hub, userIds: readonly string[], rows: readonly Membership[]): string[] {
+  const known = new Map<string, Set<string>>(userIds.map(id => [id, new Set<string>()]))
+  for (const row of rows) known.get(row.userId)?.add(row.conversation)
+  return userIds.filter(userId => {
+    const conversations = known.get(userId)!
+    return livePeers(hub, userId).some(
+      peer => peer.seats.size !== conversations.size || [...peer.seats.keys()].some(id => !conversations.has(id)),
+    )
+  })
+}
+
+async function repair(
+  hub: Hub,
+  userId: string,
+  rows: readonly Membership[],
+  { reads, clock }: { reads: Reads; clock: Clock },
+): Promise<void> {
+  const own = new Map(rows.filter(row => row.userId === userId).map(row => [row.conversation, row]))
+  const ts = () => new Date(clock.now()).toISOString()
+  for (const peer of livePeers(hub, userId)) {
+    for (const [id, row] of own) {
+      if (peer.seats.has(id)) continue
+      const headSeq = row.joinedSeq - 1
+      const conversation = { id, type: row.type, title: row.title, headSeq }
+      const frame = { type: 'conversation.added', ts: ts(), conversationId: id, conversation }
+      hub.seatAdded(peer, id, headSeq, frameText(JSON.stringify(frame)))
+    }
+    for (const [id, seat] of [...peer.seats]) {
+      if (own.has(id) || seat.until !== Number.POSITIVE_INFINITY) continue
+      const left = await reads.lastLeft(id, userId)
+      if (peer.seats.get(id) !== seat) continue
+      seat.farewell ??= frameText(JSON.stringify({ type: 'conversation.removed', ts: ts(), conversationId: id }))
+      seat.until = Math.max(left ?? 0, 0)
+      if (seat.last >= seat.until) hub.rooms.leave(seat)
+      else hub.rooms.fill(seat.room, seat.until)
+    }
+  }
+}

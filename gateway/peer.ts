@@ -1,0 +1,106 @@
+/**
+ * Records of the hub: a peer is an authenticated socket, a room a conversation with members connected here, a seat a peer's
+ * place in a room. Plain state of fixed shape; what happens to it is decided in rooms.ts and hub.ts.
+ */
+import type { Letter } from '#protos/letter.ts'
+import type { Asked } from './session.ts'
+import type { Framed } from './framing.ts'
+import type { Outbox } from './outbox.ts'
+
+export interface PendingDone {
+  frame: Framed
+  seq: number
+  answerId: string
+  bytes: number
+}
+
+export class Seat {
+  readonly peer: Peer
+  readonly room: Room
+  /** The highest seq that was pushed, or that `ready` or a join left behind. */
+  last: number
+  /** Nothing above this is for this peer: it was removed there. */
+  until = Number.POSITIVE_INFINITY
+  isJoined = false
+  /** The head that the last join told. */
+  joinedHead = 0
+  /** Between the first replayed event and room.joined. */
+  isReplaying = false
+  /** The socket was full during the replay: the rest comes from the log, then this frame. */
+  isReplayCut = false
+  joinedFrame: { frame: Framed; headSeq: number } | undefined
+  /** To be caught up from the log; nothing is pushed until then. */
+  isBehind = false
+  /** The answer in progress whose text was pushed up to this byte. */
+  streamId = ''
+  streamEnd = 0
+  /** chat.done that waits for the answer before it. */
+  dones: PendingDone[] = []
+  /** conversation.removed that waits for the event that removes. */
+  farewell: Framed | undefined
+
+  constructor(peer: Peer, room: Room, last: number) {
+    this.peer = peer
+    this.room = room
+    this.last = last
+  }
+}
+
+export class Room {
+  readonly id: string
+  /** Everything up to here was given to the seats. */
+  last: number
+  readonly seats = new Set<Seat>()
+  /** Events up to here are known to exist. */
+  target: number
+  isAttached = false
+  isFilling = false
+  /** The answer in progress, as far as deltas came. */
+  streamId = ''
+  streamEnd = 0
+  /** Answers whose chat.done was given, with the monotonic ms of it. */
+  readonly dones = new Map<string, number>()
+
+  constructor(id: string, last: number) {
+    this.id = id
+    this.last = last
+    this.target = last
+  }
+}
+
+/** A room.join under way. */
+export interface Join {
+  conversation: string
+  afterSeq: number | undefined
+  asked: Asked
+  /** Of /ws/chat: nobody asked by a frame, and an error names the query's field. */
+  isImplicit: boolean
+}
+
+export interface UserLetter extends Letter {
+  frame: Framed
+}
+
+export type PeerState = 'reading' | 'live' | 'gone'
+
+export class Peer {
+  /** The socket's number within this gateway, ≥ 1. */
+  readonly id: number
+  readonly userId: string
+  readonly sessionId: string
+  readonly outbox: Outbox
+  state: PeerState = 'reading'
+  readonly seats = new Map<string, Seat>()
+  readonly behind = new Set<Seat>()
+  isCatching = false
+  readonly joins = new Map<string, Join>()
+  /** Facts for the user that came before `ready`. */
+  heldFacts: UserLetter[] = []
+
+  constructor(id: number, userId: string, sessionId: string, outbox: Outbox) {
+    this.id = id
+    this.userId = userId
+    this.sessionId = sessionId
+    this.outbox = outbox
+  }
+}

@@ -1,0 +1,177 @@
+/**
+ * What the hub and presence read from Postgres: account, memberships with heads in one statement, stretches of the log, the
+ * text of an answer. Owns the statements; refuses to write and to keep anything.
+ */
+import type { DatabaseError } from 'pg'
+import type { Sql } from '#gateway/auth/db.ts'
+import type { DurableType, FleetingFrame } from '#protos/catalogue.ts'
+import { unreadMax } from '#protos/limits.ts'
+
+export type ReadyConversation = FleetingFrame<'ready'>['conversations'][number]
+
+export interface Membership {
+  userId: string
+  conversation: string
+  joinedSeq: number
+  type: ReadyConversation['type']
+  title: string | null
+}
+
+/** An event of the log as it goes to clients. `leaver`: whom it removes. */
+export interface LogFrame {
+  seq: number
+  kind: DurableType
+  senderId: string
+  leaver?: string
+  json: string
+}
+
+export interface Reads {
+  /** Whether this account may use a socket: it exists, is neither disabled nor deleted, and has a username. */
+  isUsable(userId: string): Promise<boolean>
+  memberships(userIds: readonly string[]): Promise<Membership[]>
+  /** Memberships and heads at one moment, latest activity first. */
+  ready(userId: string): Promise<ReadyConversation[]>
+  /** Events after `after` up to `to`, in order, as many as the limits allow. */
+  frames(
+    conversation: string,
+    after: number,
+    to: number,
+    limits: { events: number; bytes: number },
+  ): Promise<LogFrame[]>
+  /** The stored text of an answer in progress or ended; undefined when there is none. */
+  answerText(answerId: string): Promise<string | undefined>
+  /** The position of the last event that removed this user. */
+  lastLeft(conversation: string, userId: string): Promise<number | undefined>
+  /** Which of `others` share a conversation with the user. */
+  sharing(userId: string, others: readonly string[]): Promise<Set<string>>
+}
+
+const iso = (column: string) => `to_char(${column} at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')`
+
+const readyText = `
+select c.id, c.kind as type, c.title, h.seq::float8 as "headSeq", m.last_read_seq::float8 as "readSeq", u.count::int as unread
+from conversation_member m
+join conversation c on c.id = m.conversation_id and c.deleted_at is null
+cross join lateral (
+  select e.seq, e.created_at from event e where e.conversation_id = c.id order by e.seq desc limit 1) h
+cross join lateral (
+  select count(*) from (
+    select 1 from event e where e.conversation_id = c.id and e.kind = 'message.new' and e.seq > m.last_read_seq
+      and e.sender_id <> m.user_id and not exists (
+        select 1 from message_state d where d.conversation_id = c.id and d.seq = e.seq and d.deleted_at is not null)
+    limit ${unreadMax}) x) u
+where m.user_id = $1 order by h.created_at desc, c.id desc`
+
+/** The running sum ends a stretch at the byte limit; the first event always comes. */
+const framesText = `
+select kind, seq::float8 as seq, sender_id, body::text as body, ts, is_deleted from (
+  select e.kind, e.seq, e.sender_id, e.body, ${iso('e.created_at')} as ts, s.deleted_at is not null as is_deleted,
+    sum(octet_length(e.body::text) + 200) over (order by e.seq) as total, row_number() over (order by e.seq) as n
+  from (select * from event where conversation_id = $1 and seq > $2 and seq <= $3 order by seq limit $4) e
+  left join message_state s on s.conversation_id = e.conversation_id and s.seq = e.seq) x
+where n = 1 or total <= $5 order by seq`
+
+interface FrameRow {
+  kind: DurableType
+  seq: number
+  sender_id: string
+  body: string
+  ts: string
+  is_deleted: boolean
+}
+
+export function createReads(db: Sql): Reads {
+  return {
+    async isUsable(userId) {
+      const { rows } = await db.query<{ ok: boolean }>(
+        `select disabled_at is null and deleted_at is null and username is not null as ok from users where id = $1`,
+        [userId],
+      )
+      return rows[0]?.ok === true
+    },
+
+    async memberships(userIds) {
+      const { rows } = await db.query<{
+        user_id: string
+        conversation_id: string
+        joined_seq: number
+        kind: Membership['type']
+        title: string | null
+      }>(
+        `select m.user_id, m.conversation_id, m.joined_seq::float8 as joined_seq, c.kind, c.title
+         from conversation_member m join conversation c on c.id = m.conversation_id and c.deleted_at is null
+         where m.user_id = any($1::uuid[])`,
+        [userIds],
+      )
+      return rows.map(r => ({
+        userId: r.user_id,
+        conversation: r.conversation_id,
+        joinedSeq: r.joined_seq,
+        type: r.kind,
+        title: r.title,
+      }))
+    },
+
+    async ready(userId) {
+      return (await db.query<ReadyConversation>(readyText, [userId])).rows
+    },
+
+    async frames(conversation, after, to, limits) {
+      const { rows } = await db.query<FrameRow>(framesText, [conversation, after, to, limits.events, limits.bytes])
+      return rows.map(row => logFrame(conversation, row))
+    },
+
+    async answerText(answerId) {
+      const ended = await db.query<{ content: string }>(
+        `select body ->> 'content' as content from event where message_id = $1 and kind = 'message.new'`,
+        [answerId],
+      )
+      if (ended.rows[0]) return ended.rows[0].content
+      const { rows } = await db.query<{ text: string }>(
+        `select s.text from ai_run r join ai_segment s on s.run_id = r.id where r.answer_id = $1 order by s."offset"`,
+        [answerId],
+      )
+      return rows.length === 0 ? undefined : rows.map(r => r.text).join('')
+    },
+
+    async lastLeft(conversation, userId) {
+      const { rows } = await db.query<{ seq: number }>(
+        `select seq::float8 as seq from event where conversation_id = $1 and kind = 'room.member_left'
+           and body ->> 'userId' = $2 order by seq desc limit 1`,
+        [conversation, userId],
+      )
+      return rows[0]?.seq
+    },
+
+    async sharing(userId, others) {
+      const { rows } = await db.query<{ user_id: string }>(
+        `select distinct o.user_id from conversation_member o
+           join conversation_member m on m.conversation_id = o.conversation_id and m.user_id = $1
+           join conversation c on c.id = o.conversation_id and c.deleted_at is null
+         where o.user_id = any($2::uuid[])`,
+        [userId, others],
+      )
+      return new Set(rows.map(r => r.user_id))
+    },
+  }
+}
+
+function logFrame(conversation: string, row: FrameRow): LogFrame {
+  const body = JSON.parse(row.body) as Record<string, unknown>
+  const frame = { type: row.kind, conversationId: conversation, seq: row.seq, ts: row.ts, ...body }
+  const isMasked = row.is_deleted && row.kind === 'message.new'
+  const { attachments: _, ...kept } = frame as Record<string, unknown>
+  return {
+    seq: row.seq,
+    kind: row.kind,
+    senderId: row.sender_id,
+    ...(row.kind === 'room.member_left' ? { leaver: body['userId'] as string } : {}),
+    json: JSON.stringify(isMasked ? { ...kept, content: '', deleted: true } : frame),
+  }
+}
+
+/** For logs: the code of what the database said, never its words about values. */
+export function codeOf(error: unknown): string {
+  return (error as Partial<DatabaseError>).code ?? 'unknown'
+}
