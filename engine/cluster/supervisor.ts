@@ -64,8 +64,10 @@ export function superviseThreads<To, From>(options: SupervisorOptions<From>): Su
   const stallMs = options.stallMs ?? workerStallMs
   const pool = new Piscina({
     filename: new URL('./thread.ts', import.meta.url).href,
-    minThreads: count,
-    maxThreads: count,
+    // One more than there are tasks: its modules are loaded already when a thread must be replaced.
+    minThreads: count + 1,
+    maxThreads: count + 1,
+    argv: [options.module],
     concurrentTasksPerWorker: 1,
     idleTimeout: Number.POSITIVE_INFINITY,
     // The default blocks a thread's event loop between tasks, timers and sockets with it.

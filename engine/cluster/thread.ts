@@ -4,6 +4,10 @@
  */
 import { channel } from 'node:diagnostics_channel'
 
+// A spare thread waits with the modules of its task loaded, so that a replacement serves at once. A module that cannot be
+// loaded fails the task, which says so, not the thread, which could not.
+await import(process.argv[2]!).catch(() => undefined)
+
 /** Tells a module that was preloaded into this thread which worker it became. */
 const threadStarted = channel('parley:thread')
 
