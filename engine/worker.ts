@@ -54,10 +54,10 @@ async function serve({ port, worker, nodeId, incarnation }: WorkerData, config: 
     waitMs: databaseWaitMs,
     log,
   })
-  const { named, connect } = database
+  const { named } = database
 
   const shards = new ShardTable()
-  const store = new PostgresLog({ connect, incarnation, worker, named, log })
+  const store = new PostgresLog({ connect: extra => database.connect(extra), incarnation, worker, named, log })
   const journal = createJournal({
     clock,
     log,
@@ -143,7 +143,7 @@ async function serve({ port, worker, nodeId, incarnation }: WorkerData, config: 
         break
       case 'drain':
         listener.setServing(false)
-        actors
+        void actors
           .drain()
           .catch(error => log.error('the drain of this worker broke off', { err: error }))
           .then(() => post({ kind: 'drained' }))

@@ -179,8 +179,15 @@ export class Pending {
     const shard = shardOf(command.conversation)
     const { socket, durable } = command
     const pair: Pair = {
-      ...{ key, socket, shard, isOrdered, isKept: durable, entries: [] },
-      ...{ sentCount: 0, isStalled: false, needsRestart: false },
+      key,
+      socket,
+      shard,
+      isOrdered,
+      isKept: durable,
+      entries: [],
+      sentCount: 0,
+      isStalled: false,
+      needsRestart: false,
     }
     this.#pairs.set(key, pair)
     this.#shards[shard]!.add(pair)

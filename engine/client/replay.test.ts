@@ -146,8 +146,16 @@ test('L20 under random moves, cuts and refusals: order is kept, nothing is store
       const frame = decode(body)
       answers.get(l.attempt)!.push(frame['type'] === 'ack' ? 'ack' : (frame['code'] as string))
     },
-    ...{ replay: nothing, fact: nothing, delta: nothing, done: nothing, typing: nothing, receipt: nothing },
-    ...{ user: nothing, head: nothing, usersDoubtful: nothing, position: () => 0 },
+    replay: nothing,
+    fact: nothing,
+    delta: nothing,
+    done: nothing,
+    typing: nothing,
+    receipt: nothing,
+    user: nothing,
+    head: nothing,
+    usersDoubtful: nothing,
+    position: () => 0,
   })
 
   let n = 0

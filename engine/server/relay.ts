@@ -57,7 +57,8 @@ const text = new TextEncoder()
 const json = (value: unknown) => text.encode(JSON.stringify(value))
 
 export function createRelay(deps: RelayDeps): Relay {
-  const { clock, log, metrics, epochOf } = deps
+  const { clock, log, metrics } = deps
+  const epochOf = (shard: number) => deps.epochOf(shard)
   const links: LinkTable = new Map()
   const interest = new Interest<GatewayLink>()
   const fanout = createFanout(links, interest)
