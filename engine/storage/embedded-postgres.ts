@@ -5,6 +5,7 @@
 import { spawn } from 'node:child_process'
 import { chownSync, closeSync, existsSync, mkdirSync, openSync, readFileSync, renameSync, rmSync } from 'node:fs'
 import path from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { Client } from 'pg'
 import type { Log } from '#engine/ops/log.ts'
 import {
@@ -33,6 +34,8 @@ export interface EmbeddedPostgres {
   stop(): Promise<void>
 }
 
+/** How long a server that is starting, stopping or freshly killed is waited for. */
+const settleMs = 15_000
 const userName = 'app'
 const databaseName = 'parley'
 
@@ -72,26 +75,29 @@ export async function startEmbedded(
   const run = (tool: string, args: string[]) => runTool(path.join(native, 'bin', tool), args, user)
 
   if (!existsSync(path.join(cluster, 'PG_VERSION'))) await initialise(cluster, user, run)
-  const running = readPidFile(cluster)
-  const adopted = running !== undefined && (await run('pg_ctl', ['-D', cluster, 'status'])).code === 0
-  let socketDir = running?.socketDir ?? ''
+  const socketDir = (await findRunning(cluster)) ?? ''
+  const adopted = socketDir !== ''
+  const ownDir = adopted ? socketDir : settleSocketDir(home, user)
   if (!adopted) {
-    socketDir = settleSocketDir(home, user)
     const options = Object.entries({ ...serverSettings, ...extra }).map(([name, value]) => `-c ${name}='${value}'`)
     const serverLog = path.join(home, 'postgres.log')
     makeFor(serverLog, user)
-    const started = await run('pg_ctl', [
-      ...['-D', cluster, '-w', '-t', '60', '-l', serverLog],
-      ...['-o', `-k '${socketDir}' -c listen_addresses='' ${options.join(' ')}`, 'start'],
-    ])
-    if (started.code !== 0) {
-      throw new EmbeddedPostgresError(
-        `The embedded Postgres in ${home} did not start: ${lastLine(serverLog) ?? started.output}`,
-      )
+    const start = () =>
+      run('pg_ctl', [
+        ...['-D', cluster, '-w', '-t', '60', '-l', serverLog],
+        ...['-o', `-k '${ownDir}' -c listen_addresses='' ${options.join(' ')}`, 'start'],
+      ])
+    // After a kill of the server its children hold its shared memory for a moment.
+    const until = performance.now() + settleMs
+    while ((await start()).code !== 0) {
+      if (performance.now() > until) {
+        throw new EmbeddedPostgresError(`The embedded Postgres in ${home} did not start: ${lastLine(serverLog) ?? ''}`)
+      }
+      await sleep(200)
     }
   }
   const pid = readPidFile(cluster)?.pid ?? 0
-  const urlOf = (database: string) => `postgresql://${userName}@/${database}?host=${encodeURIComponent(socketDir)}`
+  const urlOf = (database: string) => `postgresql://${userName}@/${database}?host=${encodeURIComponent(ownDir)}`
   const version = await ensureDatabase(urlOf('postgres'))
   log.info(adopted ? 'embedded Postgres was running and is ours again' : 'embedded Postgres started')
   return {
@@ -132,6 +138,51 @@ async function initialise(cluster: string, user: SystemUser | undefined, run: Ru
   ])
   if (made.code !== 0) throw new EmbeddedPostgresError(`initdb failed in ${path.dirname(cluster)}: ${made.output}`)
   renameSync(fresh, cluster)
+}
+
+/**
+ * The socket folder of a server that already runs on this folder and answers. One that is starting or stopping is waited
+ * for; what a dead one left behind is taken away.
+ */
+async function findRunning(cluster: string): Promise<string | undefined> {
+  const until = performance.now() + settleMs
+  for (let found = readPidFile(cluster); found; found = readPidFile(cluster)) {
+    if (!isPostgres(found.pid)) {
+      rmSync(path.join(cluster, 'postmaster.pid'), { force: true })
+      return undefined
+    }
+    const client = new Client({ host: found.socketDir, user: userName, database: 'postgres' })
+    client.on('error', () => {})
+    try {
+      await client.connect()
+      await client.end()
+      return found.socketDir
+    } catch (error) {
+      if (performance.now() > until) {
+        throw new EmbeddedPostgresError(
+          `A Postgres (process ${found.pid}) holds ${cluster} and does not answer: ${(error as Error).message}`,
+        )
+      }
+      await sleep(100)
+    }
+  }
+  return undefined
+}
+
+/** Whether the process lives and is a Postgres; a zombie that nobody reaps is neither. */
+function isPostgres(pid: number): boolean {
+  try {
+    process.kill(pid, 0)
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ESRCH') return false
+  }
+  if (process.platform !== 'linux') return true
+  try {
+    const [name, state] = /\((.*)\) (.)/.exec(readFileSync(`/proc/${pid}/stat`, 'utf8'))?.slice(1) ?? []
+    return name === 'postgres' && state !== 'Z'
+  } catch {
+    return false
+  }
 }
 
 async function ensureDatabase(adminUrl: string): Promise<string> {

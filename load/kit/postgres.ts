@@ -3,7 +3,7 @@
  * The runner shares its server through PARLEY_TEST_PG; a file run by itself starts one and stops it with its last database.
  */
 import { createHash, randomBytes } from 'node:crypto'
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { chmodSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { Client } from 'pg'
@@ -21,6 +21,8 @@ export interface TestPostgres {
 /** A server whose data nobody will miss: no fsync, so that clones and drops are quick. */
 export async function startTestPostgres(settings: Record<string, string | number> = {}): Promise<TestPostgres> {
   const home = mkdtempSync(path.join(tmpdir(), 'parley-test-'))
+  // Searchable by the database user when the tests run as root.
+  chmodSync(home, 0o755)
   const server = await startEmbedded(home, silentLog, { fsync: 'off', max_connections: 200, ...settings })
   return {
     adminUrl: server.adminUrl,
