@@ -4,7 +4,7 @@ import { test } from 'node:test'
 import { systemClock } from '#engine/ops/clock.ts'
 import { silentLog } from '#engine/ops/log.ts'
 import { openMetrics } from '#engine/ops/metrics.ts'
-import { type Letter, LetterBatch, LetterError, label, letterKinds, readBatch } from '#protos/letter.ts'
+import { type Letter, LetterBatch, LetterError, label, letterFlags, letterKinds, readBatch } from '#protos/letter.ts'
 import { linksPerWorkerMax } from '#protos/limits.ts'
 import { shardOf } from '#protos/shard.ts'
 import { createRelay } from './relay.ts'
@@ -154,4 +154,25 @@ test('R6 a sink that is full is waited for, and nothing is lost or reordered', a
   assert.deepEqual(out, [1])
   drain?.()
   assert.deepEqual(out, [1, 2, 3])
+})
+
+test('R7 a letter that may be stored is never answered with a load error: it goes back and comes again', async () => {
+  const { open, relay } = setUp()
+  relay.serve({ deliver: () => false })
+  const { send, out } = open()
+  const on = { conversation, principal: conversation, attempt: conversation, shard, epoch: 5, socket: 1 }
+  const command = (flags: number) => ({ label: label(letterKinds.command, { ...on, flags }), body: json({}) })
+  send(greeting, command(letterFlags.resend), command(0), command(letterFlags.restart))
+  await turn()
+  assert.deepEqual(
+    out.slice(1).map(l => {
+      const { reason, code } = JSON.parse(Buffer.from(l.body).toString()) as { reason?: string; code?: string }
+      return [l.label.kind, l.label.flags, reason ?? code]
+    }),
+    [
+      [letterKinds.refused, letterFlags.resend, 'busy'],
+      [letterKinds.refused, 0, 'behind'],
+      [letterKinds.answer, letterFlags.restart, 'OVERLOADED'],
+    ],
+  )
 })

@@ -104,7 +104,7 @@ export function createRelay(deps: RelayDeps): Relay {
       }),
       failureFrame(delivery.body, l.conversation, clock.now(), {
         code: refusal.code,
-        message: 'too much is waiting, try again later',
+        message: refusal.code === 'UNAVAILABLE' ? 'it cannot be stored now' : 'too much is waiting, try again later',
         retryAfterMs: refusal.retryAfterMs,
       }),
     )
