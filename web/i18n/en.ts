@@ -114,6 +114,7 @@ export const en = {
   'role.member': 'member',
   'answer.name': 'Assistant',
   'answer.to': 'to {name}',
+  'answer.toYou': 'to you',
   'answer.thinking': 'Thinking',
   'answer.writing': 'The assistant is writing',
   'answer.stop': 'Stop',

@@ -25,6 +25,7 @@ const firstEvents = 120
 const historyPage = 50
 const readEveryMs = 1000
 const bootRetryMs = 2000
+const presenceDoubtMs = 2000
 
 export const [useParley, provideParley] = createContext<Parley>()
 
@@ -61,6 +62,7 @@ export class Parley {
   #readAt = 0
   #readTimer: ReturnType<typeof setTimeout> | undefined
   #draftTimer: ReturnType<typeof setTimeout> | undefined
+  #doubtTimer: ReturnType<typeof setTimeout> | undefined
   #listing: Promise<void> | undefined
 
   constructor() {
@@ -289,6 +291,7 @@ export class Parley {
       changed: line => {
         const { phase, lostAt, isOffline } = this.line
         if (phase !== line.phase || lostAt !== line.lostAt || isOffline !== line.isOffline) this.line = line
+        this.#doubtPresence(line)
       },
     })
     const { kept, drafts } = await this.#outbox.load()
@@ -302,6 +305,14 @@ export class Parley {
     if (this.router.route.page === 'login' || location.pathname === '/') this.router.go('/app', 'replace')
     this.#connection.tell({ type: 'start', token })
     void this.#list()
+  }
+
+  /** Who is there is not known without a connection; a blip changes nothing on screen. */
+  #doubtPresence(line: Line): void {
+    if (line.lostAt === undefined) {
+      clearTimeout(this.#doubtTimer)
+      this.#doubtTimer = undefined
+    } else this.#doubtTimer ??= setTimeout(() => this.people.presence.clear(), presenceDoubtMs)
   }
 
   async #leave(why: Key | undefined): Promise<void> {
