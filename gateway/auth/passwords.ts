@@ -24,7 +24,9 @@ export function createPasswords(options: { cost: number; metrics: Metrics }): Pa
   const { cost, metrics } = options
   let running = 0
   const waiting: (() => void)[] = []
-  let nobody: Promise<string> | undefined
+  // Made at once, so that the first unknown user does not take longer than the second.
+  const nobody = hash(randomBytes(33).toString('base64'), { cost })
+  nobody.catch(() => {})
 
   async function run<T>(work: () => Promise<T>): Promise<T> {
     if (running >= passwordsRunningMax) {
@@ -45,7 +47,6 @@ export function createPasswords(options: { cost: number; metrics: Metrics }): Pa
   return {
     hash: password => run(() => hash(digestOf(password), { cost })),
     async matches(password, stored) {
-      nobody ??= hash(randomBytes(33).toString('base64'), { cost })
       const against = stored ?? (await nobody)
       const isEqual = await run(() => verify(digestOf(password), against))
       return isEqual && stored != null

@@ -9,6 +9,7 @@ import type { Config } from '#engine/ops/config.ts'
 import type { Log } from '#engine/ops/log.ts'
 import type { Metrics } from '#engine/ops/metrics.ts'
 import { createAccounts } from '#gateway/auth/accounts.ts'
+import { audit } from '#gateway/auth/audit.ts'
 import type { Db } from '#gateway/auth/db.ts'
 import { limited, Refusal, unauthorized } from '#gateway/auth/failure.ts'
 import { createPasswords } from '#gateway/auth/passwords.ts'
@@ -16,6 +17,7 @@ import type { Sessions } from '#gateway/auth/refresh.ts'
 import type { Principal, Tokens } from '#gateway/auth/tokens.ts'
 import { errorCodes } from '#protos/errors.ts'
 import { requestTimeoutMs, restBodyBytesMax } from '#protos/limits.ts'
+import { auditEntryOf } from './audit-entry.ts'
 import { parseJson } from './body.ts'
 import { createCommands } from './commands.ts'
 import { answerOf, bodyOf, retryAfter } from './errors.ts'
@@ -68,7 +70,17 @@ export function routesOf(deps: HttpDeps): RouteSpec[] {
   const accounts = createAccounts({ db, clock, config, passwords, sessions })
   const people = createPeople(db)
   const reader = createReader(db)
-  const commands = createCommands({ engine, clock, groupMembersMax: config.GROUP_MEMBERS_MAX })
+  const commands = createCommands({
+    engine,
+    clock,
+    groupMembersMax: config.GROUP_MEMBERS_MAX,
+    onChanged(principal, command, requestId) {
+      const entry = auditEntryOf(principal, command, requestId)
+      if (!entry) return
+      // The change is committed and stays: a trail that cannot be written is our fault, not the caller's.
+      audit(db, entry).catch((error: unknown) => deps.log.error('audit record lost', { requestId, err: error }))
+    },
+  })
   return [
     ...accountRoutes({ accounts, sessions, tokens, limiter, accessTtlS: config.ACCESS_TOKEN_TTL_S, now: clock.now }),
     ...peopleRoutes({ people, commands }),

@@ -22,8 +22,10 @@ export function createCommands(options: {
   clock: Clock
   groupMembersMax: number
   answerMsMax?: number
+  /** Told of each command that changed who is where: for the audit trail. Must not throw. */
+  onChanged?: (principal: string, command: Command, trace: string) => void
 }): Commands {
-  const { engine, clock, groupMembersMax, answerMsMax = restAnswerMsMax } = options
+  const { engine, clock, groupMembersMax, answerMsMax = restAnswerMsMax, onChanged = () => {} } = options
 
   /** The engine validates again and counts what fails there as a fault of ours: so nothing bad may leave here. */
   function bytesOf(command: Command): Uint8Array {
@@ -56,7 +58,10 @@ export function createCommands(options: {
         throw new Refusal(503, refusal.code, refusal.message, { outcome: 'unknown' }, refusal.retryAfterMs)
       }
       const frame = JSON.parse(answer) as FleetingFrame<'ack'> | FleetingFrame<'error'>
-      if (frame.type === 'ack') return frame
+      if (frame.type === 'ack') {
+        if (!frame.duplicate) onChanged(principal, command, trace)
+        return frame
+      }
       throw refusalOf(
         frame.code,
         frame.message,

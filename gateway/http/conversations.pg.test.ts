@@ -352,3 +352,36 @@ test('B-07 a stranger finds nothing at any route of a conversation', async () =>
     assert.equal(there.body.error, nowhere.body.error)
   }
 })
+
+test('S17 membership, roles, deletion and blocks leave one record each, repetitions none', async () => {
+  const actor = await http.person('actor_s17')
+  const { id } = await group(actor, 'bob')
+  const members = `/conversations/${id}/members`
+  await as(actor, 'POST', members, { username: 'cyd' })
+  await as(actor, 'POST', members, { username: 'cyd' })
+  await as(actor, 'PATCH', `${members}/${cyd.id}`, { role: 'admin' })
+  await as(actor, 'DELETE', `${members}/${cyd.id}`)
+  await as(actor, 'POST', '/blocks/eve')
+  await as(actor, 'POST', '/blocks/eve')
+  await as(actor, 'DELETE', '/blocks/eve')
+  await as(actor, 'DELETE', `/conversations/${id}`)
+  const expected = [
+    'account.register',
+    'member.add',
+    'member.role',
+    'member.remove',
+    'block',
+    'unblock',
+    'conversation.delete',
+  ]
+  let actions: string[] = []
+  for (
+    const until = performance.now() + 2000;
+    actions.length < expected.length && performance.now() < until;
+    await sleep(20)
+  ) {
+    const { rows } = await http.owner.pool.query('select action from audit where actor_id = $1 order by at', [actor.id])
+    actions = rows.map((r: { action: string }) => r.action)
+  }
+  assert.deepEqual(actions, expected)
+})

@@ -98,19 +98,25 @@ interface MessageRow {
   reactions: string | null
 }
 
-/** $1 is the reader. */
-const conversationSelect = `
+/** $1 is the reader. The page is cut before anything dear is looked at: unread and last line of what is shown only. */
+const conversationSelect = (filter: string, limit = '') => `
+with page as materialized (
+  select c.id, c.kind, c.title, c.tool_policy, c.created_by, c.created_at, c.first_seq, m.last_read_seq, m.user_id,
+    h.seq as head, h.created_at as active_at
+  from conversation_member m
+  join conversation c on c.id = m.conversation_id and c.deleted_at is null
+  cross join lateral (
+    select e.seq, e.created_at from event e where e.conversation_id = c.id order by e.seq desc limit 1) h
+  where m.user_id = $1 and ${filter}
+  order by h.created_at desc, c.id desc ${limit})
 select c.id, c.kind as type, c.title, c.tool_policy, c.created_by, ${iso('c.created_at')} as created_at,
-  ${iso('h.created_at')} as updated_at, h.seq::float8 as head_seq, c.first_seq::float8 as first_seq,
-  m.last_read_seq::float8 as read_seq, u.count::int as unread, l.*
-from conversation_member m
-join conversation c on c.id = m.conversation_id and c.deleted_at is null
-cross join lateral (
-  select e.seq, e.created_at from event e where e.conversation_id = c.id order by e.seq desc limit 1) h
+  ${iso('c.active_at')} as updated_at, c.head::float8 as head_seq, c.first_seq::float8 as first_seq,
+  c.last_read_seq::float8 as read_seq, u.count::int as unread, l.*
+from page c
 cross join lateral (
   select count(*) from (
-    select 1 from event e where e.conversation_id = c.id and e.kind = 'message.new' and e.seq > m.last_read_seq
-      and e.sender_id <> m.user_id and not exists (
+    select 1 from event e where e.conversation_id = c.id and e.kind = 'message.new' and e.seq > c.last_read_seq
+      and e.sender_id <> c.user_id and not exists (
         select 1 from message_state d where d.conversation_id = c.id and d.seq = e.seq and d.deleted_at is not null)
     limit ${unreadMax}) x) u
 left join lateral (
@@ -119,7 +125,7 @@ left join lateral (
     ${iso('s.deleted_at')} as last_deleted, s.reactions::text as last_reactions
   from event e ${messageState}
   where e.conversation_id = c.id and e.kind = 'message.new' order by e.seq desc limit 1) l on true
-where m.user_id = $1`
+order by c.active_at desc, c.id desc`
 
 type ConversationRow = Omit<ConversationView, 'last_message' | 'members'> & {
   last_id: string | null
@@ -162,14 +168,16 @@ export function createReader(db: Sql): Reader {
     },
 
     async conversation(id, reader) {
-      const { rows } = await db.query<ConversationRow>(`${conversationSelect} and m.conversation_id = $2`, [reader, id])
+      const { rows } = await db.query<ConversationRow>(conversationSelect('m.conversation_id = $2'), [reader, id])
       return (await withMembers(rows, reader))[0]
     },
 
     async conversations(reader, after, limit) {
       const { rows } = await db.query<ConversationRow>(
-        `${conversationSelect} and ($2::float8 is null or (h.created_at, c.id) < (to_timestamp($2 / 1000), $3::uuid))
-         order by h.created_at desc, c.id desc limit $4`,
+        conversationSelect(
+          '($2::float8 is null or (h.created_at, c.id) < (to_timestamp($2 / 1000), $3::uuid))',
+          'limit $4',
+        ),
         [reader, after?.at ?? null, after?.id ?? null, limit],
       )
       return withMembers(rows, reader)

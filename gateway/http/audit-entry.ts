@@ -1,0 +1,30 @@
+/** Which commands leave a record in the audit trail, and what it says. Pure; refuses texts and titles. */
+import type { AuditEntry } from '#gateway/auth/audit.ts'
+import type { Command } from '#protos/catalogue.ts'
+
+export function auditEntryOf(actorId: string, command: Command, requestId: string): AuditEntry | undefined {
+  switch (command.type) {
+    case 'member.add':
+    case 'member.remove':
+    case 'member.role':
+      return {
+        action: command.type,
+        actorId,
+        requestId,
+        targetType: 'member',
+        targetId: `${command.conversationId}/${command.userId}`,
+      }
+    case 'conversation.delete':
+      return { action: command.type, actorId, requestId, targetType: 'conversation', targetId: command.conversationId }
+    case 'block.set':
+      return {
+        action: command.blocked ? 'block' : 'unblock',
+        actorId,
+        requestId,
+        targetType: 'user',
+        targetId: command.userId,
+      }
+    default:
+      return undefined
+  }
+}
