@@ -44,6 +44,10 @@ export const authTimeoutMs = 5000
 /** Server pings; no pong or frame for twice this closes 4408. */
 export const heartbeatMs = 15_000
 export const silentMsMax = 30_000
+/** Sockets are looked at this often: late authentication, ended sessions, silence, pings. */
+export const sweepEveryMs = 250
+/** A round that comes later than this was a pause of our own: nobody is called silent for it. */
+export const sweepLateMs = 2000
 export const badFramesMax = 5
 export const badFramesWindowMs = 10_000
 export const framesPerSecondMax = 50
@@ -70,6 +74,9 @@ export const readyMsMax = 5000
 export const upgradeHeadersMax = 100
 export const closeReadableMs = 10_000
 export const drainMsMax = 10_000
+/** A leaving gateway closes so many sockets at once, then takes a breath: their clients come back elsewhere. */
+export const closeBatchSockets = 500
+export const closeBatchMs = 20
 /** Conversations that `ready` lists in full; the rest come as ids and heads. */
 export const readyConversationsMax = 200
 
@@ -126,6 +133,8 @@ export const linksPerWorkerMax = 64
 /** A silent link is asked after this, and cut when no answer came in linkSilentMs: a dead host is noticed within 7 s. */
 export const linkKeepaliveMs = 5000
 export const linkSilentMs = 2000
+/** Answers that a gateway has not read (replays of joins, above all) before its next commands are refused. */
+export const linkUnreadBytesMax = 64 * 1024 * 1024
 /** From dialling to the peer's hello. */
 export const linkConnectMs = 2000
 export const linkBackoffMinMs = 50

@@ -31,6 +31,11 @@ export class CreditPurse {
     return this.#bytes <= 0 || this.#letters <= 0
   }
 
+  /** Sent beyond the credit, because it had to be. */
+  get debtBytes(): number {
+    return Math.max(0, -this.#bytes)
+  }
+
   /** Enough came back to go on without stopping again at once. */
   get isRestored(): boolean {
     return this.#bytes >= linkCreditBytes / 4 && this.#letters >= linkCreditLetters / 4

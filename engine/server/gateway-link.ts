@@ -7,6 +7,7 @@
 import { CreditPurse, CreditTab, type LetterSink, LetterWriter } from '#engine/ops/letter-writer.ts'
 import type { Metrics } from '#engine/ops/metrics.ts'
 import { type Label, type Letter, label, letterBytes, letterKinds } from '#protos/letter.ts'
+import { linkUnreadBytesMax } from '#protos/limits.ts'
 import { LinkOrder } from './order.ts'
 
 const noBody = new Uint8Array(0)
@@ -38,6 +39,11 @@ export class GatewayLink {
 
   get isBehind(): boolean {
     return this.#isBehind
+  }
+
+  /** So many answers are unread that more must not be made for it. */
+  get isClogged(): boolean {
+    return this.#purse.debtBytes > linkUnreadBytesMax
   }
 
   /** Outside the credit: hello, credit, lagged. */

@@ -5,7 +5,7 @@ import { systemClock } from '#engine/ops/clock.ts'
 import { silentLog } from '#engine/ops/log.ts'
 import { openMetrics } from '#engine/ops/metrics.ts'
 import { type Letter, LetterBatch, LetterError, label, letterFlags, letterKinds, readBatch } from '#protos/letter.ts'
-import { linksPerWorkerMax } from '#protos/limits.ts'
+import { linkCreditBytes, linksPerWorkerMax, linkUnreadBytesMax } from '#protos/limits.ts'
 import { shardOf } from '#protos/shard.ts'
 import { createRelay } from './relay.ts'
 
@@ -175,4 +175,21 @@ test('R7 a letter that may be stored is never answered with a load error: it goe
       [letterKinds.answer, letterFlags.restart, 'OVERLOADED'],
     ],
   )
+})
+
+test('R8 a gateway that does not read its answers is refused more, and heard again once it has read', async () => {
+  const { open, delivered } = setUp()
+  const { send, link } = open()
+  const on = { conversation, principal: conversation, attempt: conversation, shard, epoch: 5 }
+  const command = { label: label(letterKinds.command, on), body: json({}) }
+  send(greeting, command)
+  const body = Buffer.alloc(1024 * 1024)
+  const letters = Math.ceil((linkUnreadBytesMax + linkCreditBytes) / body.length) + 1
+  for (let n = 0; n < letters; n++) link.answer(label(letterKinds.replay), body)
+  send(command)
+  assert.equal(delivered.length, 1)
+  for (let n = 0; n < letters; n++)
+    send({ label: label(letterKinds.credit, { seq: body.length, age: 1 }), body: json({}) })
+  send(command)
+  assert.equal(delivered.length, 2)
 })

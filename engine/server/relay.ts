@@ -126,7 +126,7 @@ export function createRelay(deps: RelayDeps): Relay {
     else if (behind?.kind === 'load') refuseLoad(link, delivery, behind)
     else if (actors === undefined || epoch === undefined || epoch !== l.epoch || shardOf(l.conversation) !== l.shard) {
       giveBack(link, l, 'not_owner', false)
-    } else if (!actors.deliver(delivery)) {
+    } else if (link.isClogged || !actors.deliver(delivery)) {
       refuseLoad(link, delivery, { kind: 'load', code: 'OVERLOADED', retryAfterMs: overloadRetryMs })
     }
   }
