@@ -3,8 +3,8 @@ import { connect } from 'node:net'
 import { after, before, test } from 'node:test'
 import { Ajv } from 'ajv'
 import { cookieOf, type Person, type TestHttp, testHttp } from '#load/kit/http.ts'
-import { routesOf } from './app.ts'
 import { refusalsOf } from './openapi.ts'
+import { routesOf } from './routes.ts'
 
 let http: TestHttp
 let ada: Person

@@ -3,57 +3,19 @@
  * limits per address and user. Owns what is the same for every route; refuses to know what a route does.
  */
 import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
-import type { EngineClient } from '#engine/client/port.ts'
-import type { Clock } from '#engine/ops/clock.ts'
-import type { Config } from '#engine/ops/config.ts'
-import type { Log } from '#engine/ops/log.ts'
-import type { Metrics } from '#engine/ops/metrics.ts'
-import { createAccounts } from '#gateway/auth/accounts.ts'
-import { audit } from '#gateway/auth/audit.ts'
-import type { Db } from '#gateway/auth/db.ts'
 import { limited, Refusal, unauthorized } from '#gateway/auth/failure.ts'
-import { createPasswords } from '#gateway/auth/passwords.ts'
-import type { Sessions } from '#gateway/auth/refresh.ts'
-import type { Principal, Tokens } from '#gateway/auth/tokens.ts'
+import type { Principal } from '#gateway/auth/tokens.ts'
 import { errorCodes } from '#protos/errors.ts'
 import { requestTimeoutMs, restBodyBytesMax } from '#protos/limits.ts'
-import { auditEntryOf } from './audit-entry.ts'
 import { parseJson } from './body.ts'
-import { createCommands } from './commands.ts'
 import { answerOf, bodyOf, retryAfter } from './errors.ts'
 import { securityHeaders, wantsJson } from './headers.ts'
-import type { Health } from './health.ts'
-import type { Limiter } from './limiter.ts'
 import { openApiOf } from './openapi.ts'
-import { addressKey, type Client, type Origins } from './origin.ts'
+import { addressKey, type Client } from './origin.ts'
 import { addPages } from './pages.ts'
-import { createPeople } from './people.ts'
-import { createReader } from './reader.ts'
 import { type Context, pathsOf, type RouteSpec } from './route.ts'
-import { accountRoutes } from './routes-accounts.ts'
-import { conversationRoutes } from './routes-conversations.ts'
-import { messageRoutes } from './routes-messages.ts'
-import { peopleRoutes } from './routes-people.ts'
+import { type HttpDeps, routesOf } from './routes.ts'
 import { answerBrokenRequest } from './wire.ts'
-
-export interface HttpDeps {
-  config: Config
-  log: Log
-  metrics: Metrics
-  clock: Clock
-  /** The gateway's pool. */
-  db: Db
-  engine: EngineClient
-  tokens: Tokens
-  sessions: Sessions
-  limiter: Limiter
-  origins: Origins
-  health: Health
-  /** Folder of the built web app; absent or missing: its pages answer 503. */
-  webDist?: string
-  /** For tests: how long a request may take to arrive. */
-  requestTimeoutMs?: number
-}
 
 interface State {
   client: Client
@@ -62,32 +24,6 @@ interface State {
 }
 
 const states = new WeakMap<FastifyRequest, State>()
-
-/** Every REST route of this server, as specs: for the document, the tests and buildHttp itself. */
-export function routesOf(deps: HttpDeps): RouteSpec[] {
-  const { db, clock, config, metrics, sessions, tokens, limiter, engine } = deps
-  const passwords = createPasswords({ cost: config.BCRYPT_COST, metrics })
-  const accounts = createAccounts({ db, clock, config, passwords, sessions })
-  const people = createPeople(db)
-  const reader = createReader(db)
-  const commands = createCommands({
-    engine,
-    clock,
-    groupMembersMax: config.GROUP_MEMBERS_MAX,
-    onChanged(principal, command, requestId) {
-      const entry = auditEntryOf(principal, command, requestId)
-      if (!entry) return
-      // The change is committed and stays: a trail that cannot be written is our fault, not the caller's.
-      audit(db, entry).catch((error: unknown) => deps.log.error('audit record lost', { requestId, err: error }))
-    },
-  })
-  return [
-    ...accountRoutes({ accounts, sessions, tokens, limiter, accessTtlS: config.ACCESS_TOKEN_TTL_S, now: clock.now }),
-    ...peopleRoutes({ people, commands }),
-    ...conversationRoutes({ people, reader, commands, clock, groupMembersMax: config.GROUP_MEMBERS_MAX, limiter }),
-    ...messageRoutes({ reader, commands, clock, limiter }),
-  ]
-}
 
 export async function buildHttp(deps: HttpDeps): Promise<FastifyInstance> {
   const { config, log, metrics, clock, tokens, limiter, origins, health } = deps

@@ -5,7 +5,7 @@ import { startTestEngine, type TestEngine } from '#load/kit/engine.ts'
 import { type Person, type Reply, type TestHttp, testHttp } from '#load/kit/http.ts'
 import { type TestDatabase, testDatabase } from '#load/kit/postgres.ts'
 import { assistantId } from '#protos/ids.ts'
-import { routesOf } from './app.ts'
+import { routesOf } from './routes.ts'
 
 interface Row {
   route: string

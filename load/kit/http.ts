@@ -10,10 +10,11 @@ import { type Log, silentLog } from '#engine/ops/log.ts'
 import { type Metrics, openMetrics } from '#engine/ops/metrics.ts'
 import { type Database, openOrm } from '#engine/storage/orm.ts'
 import { type Auth, openAuth } from '#gateway/auth/auth.ts'
-import { buildHttp, type HttpDeps } from '#gateway/http/app.ts'
+import { buildHttp } from '#gateway/http/app.ts'
 import { createHealth } from '#gateway/http/health.ts'
 import { createLimiter } from '#gateway/http/limiter.ts'
 import { createOrigins } from '#gateway/http/origin.ts'
+import type { HttpDeps } from '#gateway/http/routes.ts'
 import { type TestDatabase, testDatabase } from './postgres.ts'
 
 export interface Reply {
