@@ -1,0 +1,103 @@
+/** What a broken statement does to actors: answers get lost before or after the store did its work, ids collide. */
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { ann, ben, idOf } from '#engine/conversation/fixtures/scenario.ts'
+import { FaultyStore } from '#engine/storage/journal.contract.ts'
+import { assistantId } from '#protos/ids.ts'
+import { tokens, Worker } from './fixtures/world.ts'
+
+const room = idOf(1, 'c')
+const create = {
+  type: 'conversation.create' as const,
+  conversationId: room,
+  kind: 'group' as const,
+  members: [
+    { userId: ann, role: 'owner' as const },
+    { userId: ben, role: 'member' as const },
+  ],
+}
+const send = (n: number, content = `m${n}`) => ({
+  type: 'message.send' as const,
+  conversationId: room,
+  clientMessageId: idOf(n, 'd'),
+  content,
+})
+
+function faulty(): { w: Worker; store: FaultyStore } {
+  let store: FaultyStore | undefined
+  const w = new Worker(undefined, { store: inner => (store = new FaultyStore(inner)) })
+  return { w, store: store! }
+}
+
+for (const fault of ['before', 'after', 'retry'] as const) {
+  test(`[A2] a pipeline over a statement lost "${fault}" is acked once each, dense and in order`, async t => {
+    const { w, store } = faulty()
+    t.after(() => w.close())
+    await w.ask(ann, create)
+    store.faults.push(fault)
+    const attempts = Array.from({ length: 20 }, (_, i) => w.give(i % 2 ? ann : ben, send(i + 1)))
+    const acks = []
+    for (const a of attempts) acks.push((await w.answered(a)).frame)
+    assert.deepEqual(
+      acks.map(a => a['seq']),
+      attempts.map((_, i) => i + 3),
+    )
+    assert.equal(w.out.filter(o => o.frame.type === 'ack').length, 21, 'each is answered once')
+    const rows = w.log(room)
+    assert.equal(rows.length, 22)
+    for (const ack of acks) assert.equal(rows[Number(ack['seq']) - 1]!.messageId, ack['messageId'])
+  })
+}
+
+test('[A1] a store without room refuses with UNAVAILABLE and keeps the head', async t => {
+  const { w, store } = faulty()
+  t.after(() => w.close())
+  await w.ask(ann, create)
+  store.faults.push('full')
+  assert.equal((await w.ask(ann, send(1), { socket: 0 })).type, 'UNAVAILABLE')
+  assert.equal((await w.ask(ann, send(1), { socket: 0 }))['seq'], 3)
+})
+
+test('[D2] ids that another owner stored meanwhile are found by the index, neighbours are stored', async t => {
+  const { w } = faulty()
+  t.after(() => w.close())
+  await w.ask(ann, create)
+  const known = await w.ask(ann, send(1))
+  // The recent map is made to forget, as after a thousand other sends.
+  for (let i = 0; i < 1100; i++) {
+    w.give(i % 2 ? ann : ben, send(100 + i), { socket: 2 + (i % 10) })
+    if (i % 200 === 199) await w.answered(w.give(ann, send(5000 + i)))
+  }
+  await w.ask(ben, send(9000))
+  const head = w.log(room).length
+  const again = w.give(ann, send(1))
+  const fresh = w.give(ben, send(9001))
+  const frame = (await w.answered(again)).frame
+  assert.deepEqual([frame['seq'], frame['duplicate'], frame['messageId']], [3, true, known['messageId']])
+  assert.equal((await w.answered(fresh)).frame['seq'], head + 1)
+})
+
+test('[T6] an answer survives lost statements: contiguous deltas, one ending', async t => {
+  const { w, store } = faulty()
+  t.after(() => w.close())
+  await w.ask(ann, create)
+  w.provider.script = async function* () {
+    for (let i = 0; i < 12; i++) {
+      yield { kind: 'delta', text: `word${i} ` }
+      if (i % 3 === 1) store.faults.push(i % 2 ? 'before' : 'after')
+      await new Promise(go => setTimeout(go, 15))
+    }
+    yield { kind: 'end', finish: 'stop', tokens }
+  }
+  await w.ask(ann, { ...send(1), type: 'chat.send' as const })
+  const done = await w.until(o => o.frame.type === 'chat.done')
+  let text = ''
+  for (const { frame } of w.out) {
+    if (frame.type !== 'chat.stream') continue
+    assert.equal(frame['offset'], Buffer.byteLength(text))
+    text += frame['content']
+  }
+  assert.equal(done.frame['bytes'], Buffer.byteLength(text))
+  assert.equal(text.split(' ').length, 13)
+  assert.equal(w.log(room).filter(r => r.senderId === assistantId && r.kind === 'message.new').length, 1)
+})
