@@ -72,6 +72,8 @@ export interface Membership {
 }
 
 const startWaitMs = 5000
+/** After an outage the lease is renewed soon; a statement every so often does not hurt a database that starts. */
+const renewRetryMs = 500
 
 export function joinCluster(options: MembershipOptions): Membership {
   const { store, me, clock, log, metrics } = options
@@ -87,7 +89,7 @@ export function joinCluster(options: MembershipOptions): Membership {
   let isSettled = false
   let acting: Promise<unknown> = Promise.resolve()
   let renewTimer: NodeJS.Timeout | undefined
-  let renewing: Promise<void> | undefined
+  let renewing: Promise<unknown> | undefined
   let tending: Promise<void> | undefined
   const isWanted = { renewal: false, tend: false }
 
@@ -104,11 +106,12 @@ export function joinCluster(options: MembershipOptions): Membership {
     clearTimeout(renewTimer)
     renewTimer = setTimeout(() => {
       const began = clock.mono()
-      renewing = renew().finally(() => {
+      renewing = renew().then(succeeded => {
         renewing = undefined
         const isAgain = isWanted.renewal
         isWanted.renewal = false
-        scheduleRenewal(isAgain ? 0 : Math.max(0, renewMs - (clock.mono() - began)))
+        const pause = succeeded ? renewMs : renewRetryMs
+        scheduleRenewal(isAgain ? 0 : Math.max(0, pause - (clock.mono() - began)))
       })
     }, delay)
   }
@@ -119,23 +122,25 @@ export function joinCluster(options: MembershipOptions): Membership {
     else scheduleRenewal(0)
   }
 
-  async function renew(): Promise<void> {
+  /** False: no answer; the next try comes sooner. */
+  async function renew(): Promise<boolean> {
     const sentAt = clock.mono()
     try {
       if (!(await store.renew(me))) {
         if (!isClosed) options.onBuried()
-        return
+        return true
       }
     } catch (error) {
       observations = observe(observations, { kind: 'failed' }).state
       log.warn('the lease could not be renewed', { err: error })
-      return
+      return false
     }
     renewedAt = sentAt
     metrics.parley_renew_ms.observe(clock.mono() - sentAt)
     options.onRenewed(sentAt)
     if (tending) isWanted.tend = true
     else if (!isClosed) tending = tendAll().finally(() => (tending = undefined))
+    return true
   }
 
   async function tendAll(): Promise<void> {
