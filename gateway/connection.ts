@@ -8,7 +8,15 @@ import type { Clock } from '#engine/ops/clock.ts'
 import type { Log } from '#engine/ops/log.ts'
 import type { Metrics } from '#engine/ops/metrics.ts'
 import type { ClientFrame } from '#protos/catalogue.ts'
-import { type AuthReason, type CloseCode, closeCodes, errorCodes, errorFields, type ErrorCode, type Failure } from '#protos/errors.ts'
+import {
+  type AuthReason,
+  type CloseCode,
+  closeCodes,
+  type ErrorCode,
+  errorCodes,
+  errorFields,
+  type Failure,
+} from '#protos/errors.ts'
 import { parseId } from '#protos/ids.ts'
 import { type Label, letterFlags } from '#protos/letter.ts'
 import { readyMsMax } from '#protos/limits.ts'
@@ -62,7 +70,8 @@ const loadCodes: readonly ErrorCode[] = ['RLIMIT', 'OVERLOADED', 'UNAVAILABLE']
 const pendingRetryMs = 1000
 
 /** A client may send any code; the metric has room for the known ones. */
-const closeLabel = (code: number) => (code in closeCodes || [1000, 1001, 1005, 1006].includes(code) ? String(code) : 'other')
+const closeLabel = (code: number) =>
+  code in closeCodes || [1000, 1001, 1005, 1006].includes(code) ? String(code) : 'other'
 
 export class Connection implements Wire {
   readonly id: number
@@ -245,7 +254,8 @@ export class Connection implements Wire {
       durable,
       readAt,
     })
-    const clientMessageId = frame.type === 'message.send' || frame.type === 'chat.send' ? frame.clientMessageId : undefined
+    const clientMessageId =
+      frame.type === 'message.send' || frame.type === 'chat.send' ? frame.clientMessageId : undefined
     if (taken.taken) {
       if (durable) this.#sent.set(attempt, { conversation: frame.conversationId, clientMessageId, readAt })
       return

@@ -19,7 +19,10 @@ export type Framed = Buffer
 
 /** Frames one text message. The payload is copied: it may be a view into a batch. */
 export function frameText(payload: string | Uint8Array): Framed {
-  const data = typeof payload === 'string' ? Buffer.from(payload) : Buffer.from(payload.buffer, payload.byteOffset, payload.byteLength)
+  const data =
+    typeof payload === 'string'
+      ? Buffer.from(payload)
+      : Buffer.from(payload.buffer, payload.byteOffset, payload.byteLength)
   if (frameOf) return Buffer.concat(frameOf(data, textFrame))
   return Buffer.concat([headerOf(data.length), data])
 }

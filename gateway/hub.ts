@@ -14,7 +14,7 @@ import { Delivered } from './delivered.ts'
 import { type Framed, frameText } from './framing.ts'
 import { reconcile } from './memberships.ts'
 import type { Join, Peer, Seat, UserLetter } from './peer.ts'
-import type { ReadyConversation, Reads } from './reads.ts'
+import type { Reads, ReadyConversation } from './reads.ts'
 import { Rooms } from './rooms.ts'
 import type { Asked } from './session.ts'
 

@@ -3,9 +3,9 @@
  * place in a room. Plain state of fixed shape; what happens to it is decided in rooms.ts and hub.ts.
  */
 import type { Letter } from '#protos/letter.ts'
-import type { Asked } from './session.ts'
 import type { Framed } from './framing.ts'
 import type { Outbox } from './outbox.ts'
+import type { Asked } from './session.ts'
 
 export interface PendingDone {
   frame: Framed

@@ -121,7 +121,8 @@ export class Presence {
 
   #changed(userId: string, state: PresenceState): void {
     for (const note of this.#noting) note(userId)
-    for (const peer of this.#watchers.get(userId) ?? []) this.#tell(peer, this.#watches.get(peer)!, userId, state, false)
+    for (const peer of this.#watchers.get(userId) ?? [])
+      this.#tell(peer, this.#watches.get(peer)!, userId, state, false)
   }
 
   #tell(peer: Peer, watch: Watch, userId: string, state: PresenceState, isAsked: boolean): void {

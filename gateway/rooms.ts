@@ -3,12 +3,13 @@
  * follow the last one, or a socket that cannot take it, becomes a position, and the log answers from there.
  * Refuses to know how a peer came in; that is hub.ts.
  */
+
+import { createHash } from 'node:crypto'
 import type { Clock } from '#engine/ops/clock.ts'
 import type { Log } from '#engine/ops/log.ts'
 import type { Metrics } from '#engine/ops/metrics.ts'
 import { assistantId } from '#protos/ids.ts'
 import { catchUpBytesMax, catchUpEventsMax, receiptMembersMax } from '#protos/limits.ts'
-import { createHash } from 'node:crypto'
 import { type Framed, frameText } from './framing.ts'
 import { type Peer, type PendingDone, Room, Seat } from './peer.ts'
 import { codeOf, type LogFrame, type Reads } from './reads.ts'
@@ -109,7 +110,7 @@ export class Rooms {
 
   /** The log is known to be at `target`: what is missing is read from it. */
   fill(room: Room, target: number): void {
- if (!room.isAttached) return
+    if (!room.isAttached) return
     room.target = Math.max(room.target, target)
     if (room.isFilling || room.target <= room.last) return
     room.isFilling = true
@@ -409,4 +410,3 @@ function wantedBytes(seat: Seat, answerId: string): number {
   if (done?.answerId === answerId) return done.bytes
   return seat.room.streamId === answerId ? seat.room.streamEnd : 0
 }
-

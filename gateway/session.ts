@@ -243,17 +243,11 @@ function read(session: Session, result: 'ok' | 'away' | 'unusable', at: number):
       return drainHeld({ ...session, phase: 'live' }, at)
     case 'away': {
       const failure: Failure = { code: 'UNAVAILABLE', message: 'Please try again shortly.', retryAfterMs: 1000 }
-      return append(
-        { session, effects: [{ kind: 'error', failure, asked: session.asked }] },
-        close(session, 1013),
-      )
+      return append({ session, effects: [{ kind: 'error', failure, asked: session.asked }] }, close(session, 1013))
     }
     case 'unusable': {
       const failure: Failure = { code: 'FORBIDDEN', message: 'This account cannot be used here.' }
-      return append(
-        { session, effects: [{ kind: 'error', failure, asked: session.asked }] },
-        close(session, 4403),
-      )
+      return append({ session, effects: [{ kind: 'error', failure, asked: session.asked }] }, close(session, 4403))
     }
     default:
       return result satisfies never

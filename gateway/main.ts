@@ -1,0 +1,266 @@
+/**
+ * The gateway process: composes database, soft store, engine links, hub, REST and sockets; tells its parent when it is
+ * ready; drains on SIGTERM. Refuses to hold rules of its own.
+ */
+import type { AddressInfo } from 'node:net'
+import { createEngineClient } from '#engine/client/engine.ts'
+import { openAdmin } from '#engine/ops/admin.ts'
+import { systemClock } from '#engine/ops/clock.ts'
+import { type Config, ConfigError, readConfig } from '#engine/ops/config.ts'
+import { type Log, openLog } from '#engine/ops/log.ts'
+import { openMetrics } from '#engine/ops/metrics.ts'
+import { watchThread } from '#engine/ops/thread-health.ts'
+import { createMemoryStore } from '#engine/soft/memory.ts'
+import { createRedisStore } from '#engine/soft/redis.ts'
+import { openOrm } from '#engine/storage/orm.ts'
+import { readRoutes, watchRouteMap } from '#engine/storage/route-map.ts'
+import { drainMsMax, presenceTtlMs, socketsPerUserMax } from '#protos/limits.ts'
+import type { Db } from './auth/db.ts'
+import { createSessions } from './auth/refresh.ts'
+import { createRevocation } from './auth/revocation.ts'
+import { createTokens } from './auth/tokens.ts'
+import { Connection } from './connection.ts'
+import { drainSockets } from './drain.ts'
+import { buildHttp } from './http/app.ts'
+import { createHealth } from './http/health.ts'
+import { createLimiter } from './http/limiter.ts'
+import { createOrigins } from './http/origin.ts'
+import { Hub } from './hub.ts'
+import { holdOnlyOne, type OnlyOne } from './only-one.ts'
+import { Flusher } from './outbox.ts'
+import { Presence } from './presence.ts'
+import { createReads } from './reads.ts'
+import { scaledRules } from './session.ts'
+import { Sockets } from './sockets.ts'
+import { createUpgrade } from './upgrade.ts'
+
+/** What the parent hears when both listeners are open and the engine can be reached. */
+export interface GatewayReady {
+  kind: 'ready'
+  url: string
+  metricsUrl: string
+}
+
+/** An exit code that the parent tells apart: a setting cannot be used. */
+const exitSetting = 2
+const databaseWaitMs = 10_000
+const engineWaitMs = 15_000
+const sweepSessionsMs = 600_000
+
+async function run(config: Config, log: Log): Promise<void> {
+  const clock = systemClock
+  const metrics = openMetrics(true)
+  watchThread(metrics, 'gateway')
+  const nodeId = config.NODE_ID === '' ? `gateway-${clock.id()}` : `${config.NODE_ID}-${clock.id()}`
+  let stopping: Promise<void> | undefined
+  let onOrphaned: () => unknown = () => process.exit(1)
+  // Without its parent nobody would start or stop this process again.
+  process.on('disconnect', () => onOrphaned())
+
+  const database = await openOrm({
+    url: config.DATABASE_URL,
+    role: 'parley_gateway',
+    poolMax: config.DATABASE_POOL_MAX,
+    name: 'parley-gateway',
+    pooler: config.DATABASE_POOLER,
+    waitMs: databaseWaitMs,
+    log,
+  })
+  const db = database.pool as unknown as Db
+  let only: OnlyOne | undefined
+  if (config.REDIS_URL === '') {
+    only = await holdOnlyOne(
+      () => database.connect(),
+      log,
+      () => refuseSecond(),
+    )
+    if (!only) refuseSecond()
+  }
+
+  // --- accounts ------------------------------------------------------------------------------------------------------
+  const revocation = createRevocation({ db, clock, log })
+  const tokens = await createTokens({
+    db,
+    clock,
+    signingKey: config.JWT_SIGNING_KEY,
+    isRevoked: id => revocation.isRevoked(id),
+  })
+  const sessions = createSessions({
+    db,
+    absoluteTtlS: config.REFRESH_TOKEN_TTL_S,
+    idleTtlS: config.REFRESH_IDLE_TTL_S,
+    onEnded: ids => revocation.add(ids),
+  })
+  await revocation.start()
+  const limiter = createLimiter({ clock, metrics, scale: config.RATE_LIMIT_SCALE })
+  const origins = createOrigins(config)
+
+  // --- sockets -------------------------------------------------------------------------------------------------------
+  const reads = createReads(db)
+  const softOptions = { ttlMs: presenceTtlMs, socketsMax: socketsPerUserMax }
+  const store =
+    config.REDIS_URL === ''
+      ? createMemoryStore(clock, softOptions)
+      : createRedisStore({ url: config.REDIS_URL, log, metrics }, softOptions)
+  const engine = createEngineClient({
+    clock,
+    log,
+    metrics,
+    nodeId,
+    readRoutes: () => readRoutes(database.pool, database.named),
+    listen: changed => watchRouteMap(() => database.connect(), log, changed),
+  })
+  const sockets = new Sockets(clock)
+  const hub = new Hub({
+    clock,
+    log,
+    metrics,
+    reads,
+    engine,
+    answered: (label, body) => sockets.open.get(label.socket)?.answered(label, body),
+  })
+  const presence = new Presence({ clock, log, store, reads, nodeId, evict: id => sockets.open.get(id)?.end(4409) })
+  revocation.onRevoked(ids => {
+    for (const id of ids) sockets.closeSession(id, 4410)
+  })
+  const flusher = new Flusher(metrics)
+  const rules = scaledRules(config.RATE_LIMIT_SCALE)
+  const verifyToken = (token: string) => tokens.verifyAccess(token)
+  const deps = {
+    clock,
+    log,
+    metrics,
+    engine,
+    hub,
+    presence,
+    flusher,
+    rules,
+    verifyToken,
+    takeSend: (userId: string) => limiter.takeSend(userId),
+    isRevoked: (sessionId: string) => revocation.isRevoked(sessionId),
+    identified: (connection: Connection) => sockets.identified(connection),
+    ended: (connection: Connection) => sockets.ended(connection),
+  }
+  let lastSocket = 0
+  const upgrade = createUpgrade({
+    config,
+    origins,
+    sessions,
+    verifyToken,
+    countOf: address => sockets.countOf(address),
+    openCount: () => sockets.open.size,
+    isDraining: () => stopping !== undefined,
+    now: clock.now,
+    accept({ ws, address, convId, credential }) {
+      const given = { id: ++lastSocket, ws, address, convId }
+      const connection = new Connection(deps, credential ? { ...given, credential: credential.kind } : given)
+      sockets.add(connection)
+      credential?.access.then(access => connection.judged(access))
+    },
+  })
+  await engine.start(hub)
+
+  // --- listeners -----------------------------------------------------------------------------------------------------
+  const health = createHealth({ db, engine, revocation, isDraining: () => stopping !== undefined, mono: clock.mono })
+  const app = await buildHttp({
+    config,
+    log,
+    metrics,
+    clock,
+    db,
+    engine,
+    tokens,
+    sessions,
+    limiter,
+    origins,
+    health,
+    webDist: new URL('../web/dist', import.meta.url).pathname,
+  })
+  app.server.on('upgrade', upgrade)
+  await listen('PORT', config.PORT, () => app.listen({ host: config.HOST, port: config.PORT }))
+  const admin = await listen('METRICS_PORT', config.METRICS_PORT, () =>
+    openAdmin(config.METRICS_HOST, config.METRICS_PORT, log, {
+      'GET /healthz': (_request, response) => answer(response, health.live()),
+      'GET /readyz': async (_request, response) => answer(response, await health.ready()),
+      'GET /metrics': async (_request, response) => {
+        metrics.parley_sends_pending.set(engine.pending().letters)
+        response.writeHead(200, { 'content-type': metrics.registry.contentType })
+        response.end(await metrics.registry.metrics())
+      },
+    }),
+  )
+  const sweeper = setInterval(() => {
+    sessions.sweep().catch(error => log.warn('old refresh tokens could not be swept', { err: error }))
+  }, sweepSessionsMs)
+  sweeper.unref()
+
+  // --- leaving ---------------------------------------------------------------------------------------------------------
+  async function stop(spreadMs: number): Promise<void> {
+    setTimeout(() => process.exit(1), drainMsMax).unref()
+    log.info('draining', { node: nodeId, count: sockets.open.size })
+    await drainSockets(sockets.open, spreadMs, clock)
+    clearInterval(sweeper)
+    sockets.close()
+    hub.close()
+    presence.close()
+    revocation.stop()
+    await Promise.allSettled([app.close(), admin.close(), engine.close(), store.close(), only?.release()])
+    await database.close()
+    process.exit(0)
+  }
+  const onSignal = () => {
+    if (stopping) process.exit(1)
+    stopping = stop(config.DRAIN_SPREAD_MS)
+  }
+  process.on('SIGTERM', onSignal)
+  process.on('SIGINT', onSignal)
+  onOrphaned = () => (stopping ??= stop(0))
+
+  for (const until = clock.mono() + engineWaitMs; !engine.isReady() && clock.mono() < until; ) {
+    await new Promise(resolve => setTimeout(resolve, 20))
+  }
+  const { address, port, family } = app.server.address() as AddressInfo
+  const host = family === 'IPv6' ? `[${address}]` : address
+  const ready: GatewayReady = { kind: 'ready', url: `http://${host}:${port}`, metricsUrl: admin.url }
+  if (process.send) process.send(ready)
+  else console.log(JSON.stringify(ready))
+}
+
+function answer(response: import('node:http').ServerResponse, given: { status: number; body: unknown }): void {
+  response.writeHead(given.status, { 'content-type': 'application/json; charset=utf-8', 'cache-control': 'no-store' })
+  response.end(JSON.stringify(given.body))
+}
+
+/** A port that is taken is a setting to change, said in one sentence. */
+async function listen<T>(setting: string, port: number, open: () => Promise<T>): Promise<T> {
+  try {
+    return await open()
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException
+    if (code !== 'EADDRINUSE' && code !== 'EACCES') throw error
+    console.error(`${setting} ${port} ${code === 'EACCES' ? 'may not be opened by this user' : 'is in use'}.`)
+    process.exit(exitSetting)
+  }
+}
+
+function refuseSecond(): never {
+  console.error('Another gateway runs on this database; set REDIS_URL to run more than one.')
+  process.exit(1)
+}
+
+try {
+  const config = readConfig()
+  const log = openLog(config.LOG_LEVEL, { node: 'gateway' })
+  process.on('unhandledRejection', error => {
+    log.error('nobody handled a failure', { err: error })
+    process.exit(1)
+  })
+  run(config, log).catch(error => {
+    log.error('the gateway could not start', { err: error })
+    process.exit(1)
+  })
+} catch (error) {
+  if (!(error instanceof ConfigError)) throw error
+  console.error(error.message)
+  process.exit(exitSetting)
+}
