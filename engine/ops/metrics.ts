@@ -60,6 +60,7 @@ export const metricSpecs = {
   parley_link_batches_total: { kind: 'counter', help: 'gRPC messages on links, by direction.', labels: ['direction'] },
   parley_links: { kind: 'gauge', help: 'Open links.' },
   parley_link_lagged_total: { kind: 'counter', help: 'Times a link ran out of credit and facts were dropped for it.' },
+  parley_interest: { kind: 'gauge', help: 'Conversations watched at this worker, counted once per gateway.' },
   parley_link_reroutes_total: { kind: 'counter', help: 'Letters replayed after a refusal for epoch or a lost link.' },
   // engine
   parley_actors: { kind: 'gauge', help: 'Resident conversation actors.' },

@@ -152,12 +152,14 @@ export function createRelay(deps: RelayDeps): Relay {
       log.warn('heads could not be read for an attach', { count: asked.size, err: error })
       refused.push(...asked.keys())
     }
+    metrics.parley_interest.set(interest.size)
     if (link.isClosed) return
     link.answer(label(letterKinds.attached, { attempt }), json({ heads, refused }))
   }
 
   function detach(link: GatewayLink, conversations: readonly string[]): void {
     for (const conversation of conversations) interest.remove(shardOf(conversation), conversation, link)
+    metrics.parley_interest.set(interest.size)
   }
 
   function greet(link: GatewayLink, hello: Hello): void {
@@ -216,6 +218,7 @@ export function createRelay(deps: RelayDeps): Relay {
       if (!links.delete(link.linkId)) return
       link.close()
       interest.dropLink(link)
+      metrics.parley_interest.set(interest.size)
       metrics.parley_links.set(links.size)
     },
     moved(shards) {
@@ -224,6 +227,7 @@ export function createRelay(deps: RelayDeps): Relay {
         if (to.addr === '') successors.delete(to.shard)
         else successors.set(to.shard, to)
       }
+      metrics.parley_interest.set(interest.size)
       const body = json({ shards: shards.map(to => [to.shard, to.addr, to.epoch]) })
       for (const link of links.values()) if (link.isGreeted) link.answer(label(letterKinds.moved), body)
     },
