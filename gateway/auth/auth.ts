@@ -6,9 +6,8 @@ import type { Clock } from '#engine/ops/clock.ts'
 import type { Config } from '#engine/ops/config.ts'
 import type { Log } from '#engine/ops/log.ts'
 import { sessionSweepMs } from '#protos/limits.ts'
-import { tokenOfCookies } from './cookie.ts'
 import type { Db } from './db.ts'
-import { createSessions, type Session, type Sessions } from './refresh.ts'
+import { createSessions, type Sessions } from './refresh.ts'
 import { createRevocation, type Revocation } from './revocation.ts'
 import { createTokens, type Tokens } from './tokens.ts'
 
@@ -16,8 +15,6 @@ export interface Auth {
   tokens: Tokens
   sessions: Sessions
   revocation: Revocation
-  /** The live session that a Cookie header stands for, if any: for the upgrade by cookie. Asks the database. */
-  sessionOfCookie(header: string | undefined, isHttps: boolean): Promise<Session | undefined>
   stop(): void
 }
 
@@ -47,12 +44,6 @@ export async function openAuth(options: { db: Db; clock: Clock; config: Config; 
     tokens,
     sessions,
     revocation,
-    async sessionOfCookie(header, isHttps) {
-      const token = tokenOfCookies(header, isHttps)
-      if (!token) return undefined
-      const found = await sessions.identify(token)
-      return 'reason' in found || revocation.isRevoked(found.sessionId) ? undefined : found
-    },
     stop() {
       clearInterval(timer)
       revocation.stop()
