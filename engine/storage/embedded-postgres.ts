@@ -114,6 +114,8 @@ export async function startEmbedded(
         log.warn('embedded Postgres did not stop in time and is stopped at once')
         await run('pg_ctl', ['-D', cluster, '-m', 'immediate', '-w', 'stop'])
       }
+      // Made anew at each start; a crash may leave it behind.
+      rmSync(ownDir, { recursive: true, force: true })
     },
   }
 }
