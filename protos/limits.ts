@@ -103,6 +103,8 @@ export const equalTextsWindowMs = 30_000
 export const shardCount = 256
 export const mailboxLettersMax = 4096
 export const mailboxLettersPerSenderMax = 256
+/** Receipts and joins that wait for a conversation to be read. */
+export const earlyCommandsMax = 1024
 export const mailboxBytesMax = 8 * 1024 * 1024
 export const mailboxBytesPerWorkerMax = 64 * 1024 * 1024
 /** A waiting time above which new sends are refused while statements complete. */

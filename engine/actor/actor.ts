@@ -15,29 +15,20 @@ import { dirtyPositions, markPositions } from '#engine/conversation/receipts.ts'
 import { runningOf, type State, stateFrom } from '#engine/conversation/state.ts'
 import { isOrdered, transition, wakeAt } from '#engine/conversation/transition.ts'
 import type { Command } from '#protos/catalogue.ts'
-import { errorFields } from '#protos/errors.ts'
+import type { Failure } from '#protos/errors.ts'
 import { letterFlags } from '#protos/letter.ts'
-import {
-  actorIdleMs,
-  actorYoungMs,
-  letterAgeMsMax,
-  mailboxLettersPerSenderMax,
-  receiptMembersMax,
-  recentIdsMax,
-} from '#protos/limits.ts'
+import { actorIdleMs, actorYoungMs, letterAgeMsMax, receiptMembersMax } from '#protos/limits.ts'
 import type { Context } from './context.ts'
+import { Early } from './early.ts'
 import { type Joinable, join } from './join.ts'
-import { lookUp, needsLookUp } from './look-up.ts'
+import { isStale, needsLookUp, prepare } from './look-up.ts'
 import { Mailbox, type Waiting } from './mailbox.ts'
 import type { Contribution, Delivery, Outcome, ReceiptRow, Source } from './ports.ts'
+import { ageOf, fail, refuse } from './refusals.ts'
 import { Tail } from './tail.ts'
 import { Take } from './take.ts'
 import { Turns } from './turns.ts'
-
-interface Early {
-  command: Command
-  from: Requester
-}
+import { Waker } from './waker.ts'
 
 type Phase = 'loading' | 'active' | 'recovering' | 'fenced'
 
@@ -48,11 +39,11 @@ export class Actor implements Source, Joinable {
   readonly #context: Context
   readonly #mailbox: Mailbox
   readonly #turns: Turns
+  readonly #waker: Waker
   #phase: Phase = 'loading'
   #state: State | undefined
   #flight: Take | undefined
-  /** Fleeting commands that came before the state did. */
-  #early: Early[] = []
+  readonly #early = new Early()
   #onActive: ((state: State | undefined) => void)[] = []
   #generation = -1
   #loads = 0
@@ -60,8 +51,6 @@ export class Actor implements Source, Joinable {
   #usedAt: number
   readonly #bornAt: number
   #wasEmpty = false
-  #cancelWake: (() => void) | undefined
-  #wakeFor = Number.POSITIVE_INFINITY
 
   constructor(id: string, shard: number, context: Context) {
     this.id = id
@@ -74,6 +63,10 @@ export class Actor implements Source, Joinable {
       () => this.#work(),
       event => this.#fleeting(event),
     )
+    this.#waker = new Waker(context, () => {
+      const { clock } = context
+      this.#fleeting({ kind: 'tick', at: clock.now(), mono: clock.mono() })
+    })
     this.#bornAt = this.#usedAt = context.clock.mono()
     this.#load()
   }
@@ -98,7 +91,7 @@ export class Actor implements Source, Joinable {
   isIdle(mono: number): boolean {
     const s = this.#state
     if (this.#phase !== 'active' || !s || this.#flight || this.#joins > 0 || this.#mailbox.length > 0) return false
-    return mono - this.#usedAt > actorIdleMs && s.runs.length === 0 && s.typing.size === 0 && !this.hasDirty
+    return mono - this.#usedAt > actorIdleMs && s.runs.length === 0 && s.typing.size === 0 && this.dirtyCount === 0
   }
 
   /** A turn is started and not ended in the log. */
@@ -112,8 +105,9 @@ export class Actor implements Source, Joinable {
     if (this.#phase === 'active' && this.#state) this.#turns.tend(this.#state)
   }
 
-  get hasDirty(): boolean {
-    return this.#state !== undefined && dirtyPositions(this.#state).length > 0
+  /** Positions that the store does not have yet. */
+  get dirtyCount(): number {
+    return this.#state === undefined ? 0 : dirtyPositions(this.#state).length
   }
 
   /** Takes a command. False: no room for it, nothing was done. */
@@ -121,19 +115,15 @@ export class Actor implements Source, Joinable {
     this.#usedAt = this.#context.clock.mono()
     if (!isOrdered(command.type)) {
       if (this.#phase === 'active') this.#command(command, from)
-      else if (command.type !== 'typing.start' && command.type !== 'typing.stop') {
-        if (this.#early.length >= mailboxLettersPerSenderMax * 4) return false
-        this.#early.push({ command, from })
-      }
+      else return this.#early.push(command, from)
       return true
     }
     const item: Waiting = { command, from, delivery, bytes: delivery.body.length + 200, isReady: true, isAgain: false }
     const isYoung = !this.#wasEmpty && this.#usedAt - this.#bornAt < actorYoungMs
     const isResent = (delivery.label.flags & letterFlags.resend) !== 0
     const looksUp = (isYoung || isResent) && needsLookUp(command)
-    if (looksUp) item.isReady = false
     if (!this.#mailbox.push(item)) return false
-    if (looksUp) this.#lookUp(item)
+    if (looksUp) this.#prepare(item, 'stored')
     else this.#work()
     return true
   }
@@ -157,14 +147,13 @@ export class Actor implements Source, Joinable {
     while (!take.isFull(room)) {
       const item = this.#mailbox.peek()
       if (!item?.isReady) break
-      if (isStale(item, take.draft)) {
-        this.#lookUp(item)
+      if (isStale(item, take.draft.head)) {
+        this.#prepare(item, 'stored')
         break
       }
-      const age = this.#ageOf(item.delivery, mono)
       let asked: 'stored' | 'blocks' | undefined
       try {
-        asked = take.letter(item, commandEvent(item, at, mono, age > letterAgeMsMax))
+        asked = take.letter(item, commandEvent(item, at, mono, ageOf(item.delivery, mono) > letterAgeMsMax))
       } catch (error) {
         // A rule of ours is broken. The letter is answered, the draft goes on without it: its state was not touched.
         this.#mailbox.shift()
@@ -172,9 +161,10 @@ export class Actor implements Source, Joinable {
         this.#fail(item.from, { code: 'SERVER', message: 'this could not be done' })
         continue
       }
-      if (asked === 'stored') this.#lookUp(item)
-      else if (asked === 'blocks') this.#readBlocks(item)
-      if (asked) break
+      if (asked) {
+        this.#prepare(item, asked)
+        break
+      }
       this.#mailbox.shift()
       metrics.parley_mailbox_wait_ms.observe(mono - item.delivery.arrivedAt)
     }
@@ -203,7 +193,7 @@ export class Actor implements Source, Joinable {
         return this.#load()
       case 'duplicates':
         this.#mailbox.putBack(take.letters)
-        for (const item of take.letters) if (needsLookUp(item.command)) this.#lookUp(item)
+        for (const item of take.letters) if (needsLookUp(item.command)) this.#prepare(item, 'stored')
         return this.#load()
       case 'culprit': {
         const [item, ...rest] = take.letters
@@ -213,7 +203,7 @@ export class Actor implements Source, Joinable {
         return this.#work()
       }
       case 'refused':
-        for (const item of take.letters) this.#overloaded(item, 'UNAVAILABLE', outcome.retryAfterMs)
+        for (const item of take.letters) this.#refuse(item.delivery, 'UNAVAILABLE', outcome.retryAfterMs)
         if (take.hasRun) this.#context.timers.after(outcome.retryAfterMs, () => this.#work())
         else this.#work()
         return
@@ -228,10 +218,10 @@ export class Actor implements Source, Joinable {
   fence(): void {
     if (this.#phase === 'fenced') return
     this.#phase = 'fenced'
-    this.#cancelWake?.()
+    this.#waker.stop()
     const { refuser } = this.#context
     for (const item of this.#mailbox.remove(() => true)) refuser.notOwner(item.delivery)
-    for (const { from } of this.#early.splice(0)) refuser.notOwner(from.ref as Delivery)
+    for (const { from } of this.#early.takeAll()) refuser.notOwner(from.ref as Delivery)
     this.#returnStops(undefined)
     for (const done of this.#onActive.splice(0)) done(undefined)
     this.#turns.drop()
@@ -246,15 +236,14 @@ export class Actor implements Source, Joinable {
   /** Refuses letters that waited too long and provably reached no commit; the rest stay silent until known. */
   expire(mono: number): void {
     const isOld = (item: Waiting) =>
-      this.#ageOf(item.delivery, mono) > letterAgeMsMax &&
+      ageOf(item.delivery, mono) > letterAgeMsMax &&
       (item.stored === null || (item.delivery.label.flags & letterFlags.resend) === 0)
-    for (const item of this.#mailbox.remove(isOld)) this.#overloaded(item, 'UNAVAILABLE', 1000)
+    for (const item of this.#mailbox.remove(isOld)) this.#refuse(item.delivery, 'UNAVAILABLE', 1000)
     if (this.#phase === 'active') return
-    const isLate = ({ from }: Early) => this.#ageOf(from.ref as Delivery, mono) > letterAgeMsMax
-    const old = this.#early.filter(isLate)
-    if (old.length > 0) this.#early = this.#early.filter(e => !isLate(e))
     const failure = { code: 'UNAVAILABLE' as const, message: 'not available at this moment', retryAfterMs: 1000 }
-    for (const { command, from } of old) if (command.type === 'room.join') this.#fail(from, failure)
+    for (const { command, from } of this.#early.take(e => ageOf(e.from.ref as Delivery, mono) > letterAgeMsMax)) {
+      if (command.type === 'room.join') this.#fail(from, failure)
+    }
   }
 
   /** Positions for the store, marked as flushed; `unflushed` takes that back. */
@@ -300,7 +289,7 @@ export class Actor implements Source, Joinable {
       if (this.tail.last !== this.#state.head) this.tail.clear()
       this.#phase = 'active'
       for (const done of this.#onActive.splice(0)) done(this.#state)
-      for (const { command, from } of this.#early.splice(0)) this.#command(command, from)
+      for (const { command, from } of this.#early.takeAll()) this.#command(command, from)
       this.#turns.tend(this.#state)
       this.#work()
     })
@@ -316,17 +305,19 @@ export class Actor implements Source, Joinable {
   }
 
   #adopt(take: Take): void {
-    const { clock, world, log } = this.#context
+    const { clock, world, log, metrics } = this.#context
     const before = this.#state!
     const time = { at: clock.now(), mono: clock.mono() }
     const { state, effects } = transition(before, { kind: 'settled', draft: take.draft, ...time }, world)
     this.#state = state
+    metrics.parley_fanout_letters.observe(take.effects.length + effects.length)
     try {
       for (const effect of take.effects) this.#perform(effect)
       for (const effect of effects) this.#perform(effect)
+      metrics.parley_fanout_ms.observe(clock.mono() - time.mono)
       if (this.#phase === 'fenced') return this.#returnStops(before)
       this.#turns.tend(this.#state)
-      this.#wake()
+      this.#waker.set(wakeAt(this.#state))
       this.#work()
     } catch (error) {
       // The rows are stored. What could not leave is fetched by gateways that see a hole.
@@ -353,7 +344,7 @@ export class Actor implements Source, Joinable {
     const { state, effects } = transition(this.#state, event, this.#context.world)
     this.#state = state
     for (const effect of effects) this.#perform(effect)
-    this.#wake()
+    this.#waker.set(wakeAt(this.#state))
   }
 
   #perform(effect: Effect): void {
@@ -389,81 +380,17 @@ export class Actor implements Source, Joinable {
     void join(this, this.#context, to, afterSeq).finally(() => this.#joins--)
   }
 
-  #lookUp(item: Waiting): void {
-    item.isReady = false
-    void lookUp(item.command, item.from, this.id, this.#context).then(stored => {
-      item.stored = stored ?? null
-      item.lookedUpAt = this.#state?.head ?? 0
-      item.isReady = true
-      this.#work()
-    })
-  }
-
-  #readBlocks(item: Waiting): void {
-    const { command, from } = item
-    item.isReady = false
-    const other =
-      command.type === 'block.set'
-        ? command.userId
-        : command.type === 'conversation.create'
-          ? command.members[1]!.userId
-          : from.principal
-    void this.#context.reads.blocksBetween(from.principal, other).then(blocks => {
-      item.blocks = blocks
-      item.isReady = true
-      this.#work()
-    })
+  #prepare(item: Waiting, what: 'stored' | 'blocks'): void {
+    void prepare(item, what, this.id, this.#context, () => this.#state?.head ?? 0).then(() => this.#work())
   }
 
   #refuse(delivery: Delivery, code: 'UNAVAILABLE' | 'RLIMIT', retryAfterMs: number): void {
-    const { refuser, metrics } = this.#context
-    metrics.parley_refusals_total.inc({ reason: code })
-    refuser.overloaded(delivery, code, retryAfterMs)
-    const { socket } = delivery.label
-    if (socket === 0) return
-    // Later sends of the socket that wait here already would overtake the refused one (R2).
-    const { linkId } = delivery.origin
-    const isLater = ({ delivery: d, command }: Waiting) =>
-      d.label.socket === socket && d.origin.linkId === linkId && isSend(command)
-    for (const item of this.#mailbox.remove(isLater)) refuser.overloaded(item.delivery, code, retryAfterMs)
+    refuse(this.#context, this.#mailbox, delivery, code, retryAfterMs)
   }
 
-  #overloaded(item: Waiting, code: 'UNAVAILABLE', retryAfterMs: number): void {
-    this.#refuse(item.delivery, code, retryAfterMs)
+  #fail(to: Requester, failure: Failure): void {
+    fail(this.#context, { conversation: this.id, shard: this.shard }, to, failure)
   }
-
-  #fail(to: Requester, failure: Parameters<typeof errorFields>[0]): void {
-    const epoch = this.#context.epochOf(this.shard) ?? 0
-    const frame = { type: 'error', conversationId: this.id, ...errorFields(failure) }
-    this.#context.letters.answer({ conversation: this.id, shard: this.shard, epoch }, to, frame)
-  }
-
-  #ageOf(delivery: Delivery, mono: number): number {
-    return delivery.label.age + mono - delivery.arrivedAt
-  }
-
-  #wake(): void {
-    const at = this.#state && wakeAt(this.#state)
-    if (at === undefined || at >= this.#wakeFor) return
-    this.#cancelWake?.()
-    this.#wakeFor = at
-    const { clock, timers } = this.#context
-    this.#cancelWake = timers.after(Math.max(0, at - clock.mono()), () => {
-      this.#wakeFor = Number.POSITIVE_INFINITY
-      this.#fleeting({ kind: 'tick', at: clock.now(), mono: clock.mono() })
-    })
-  }
-}
-
-function isSend(command: Command): boolean {
-  return command.type === 'message.send' || command.type === 'chat.send'
-}
-
-/** A look-up so old that its id may have come and gone in the recent map since. */
-function isStale(item: Waiting, state: State): boolean {
-  return (
-    item.command.type === 'message.status' && item.stored === null && state.head - item.lookedUpAt! > recentIdsMax / 2
-  )
 }
 
 function commandEvent(item: Waiting, at: number, mono: number, isExpired: boolean): CommandEvent {

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { ann, ben, idOf } from '#engine/conversation/fixtures/scenario.ts'
-import { FaultyStore } from '#engine/storage/journal.contract.ts'
+import { FaultyStore } from '#load/kit/journal-bench.ts'
 import { assistantId } from '#protos/ids.ts'
 import { tokens, Worker } from './fixtures/world.ts'
 

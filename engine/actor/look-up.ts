@@ -6,14 +6,38 @@ import type { Stored } from '#engine/conversation/events.ts'
 import { answerClientId, runIdOf } from '#engine/conversation/runs.ts'
 import type { Command } from '#protos/catalogue.ts'
 import { assistantId } from '#protos/ids.ts'
+import { recentIdsMax } from '#protos/limits.ts'
 import type { Context } from './context.ts'
+import type { Waiting } from './mailbox.ts'
+
+/** Reads what a letter's decision asks for; it is not ready until then. `head`: the head when the read came back. */
+export async function prepare(
+  item: Waiting,
+  what: 'stored' | 'blocks',
+  conversation: string,
+  context: Pick<Context, 'reads' | 'world'>,
+  head: () => number,
+): Promise<void> {
+  const { command, from } = item
+  item.isReady = false
+  if (what === 'stored') {
+    item.stored = (await lookUp(command, from, conversation, context)) ?? null
+    item.lookedUpAt = head()
+  } else item.blocks = await context.reads.blocksBetween(from.principal, otherOf(command) ?? from.principal)
+  item.isReady = true
+}
+
+/** A look-up so old that its id may have come and gone in the recent map since: it is made again. */
+export function isStale({ command, stored, lookedUpAt }: Waiting, head: number): boolean {
+  return command.type === 'message.status' && stored === null && head - (lookedUpAt ?? 0) > recentIdsMax / 2
+}
 
 /** Whether a served command leaves a row that can be found again. */
 export function needsLookUp(command: Command): boolean {
   return command.type === 'chat.stop' || clientIdOf(command, '') !== undefined
 }
 
-export async function lookUp(
+async function lookUp(
   command: Command,
   from: Requester,
   conversation: string,
@@ -31,6 +55,12 @@ export async function lookUp(
   }
   const clientId = clientIdOf(command, from.attempt)
   return clientId === undefined ? undefined : reads.stored({ conversation, senderId: from.principal, clientId })
+}
+
+/** The other of the pair that a dm command names. */
+function otherOf(command: Command): string | undefined {
+  if (command.type === 'block.set') return command.userId
+  return command.type === 'conversation.create' ? command.members[1]?.userId : undefined
 }
 
 function clientIdOf(command: Command, attempt: string): string | undefined {

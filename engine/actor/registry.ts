@@ -42,6 +42,7 @@ export interface RegistryStats {
   waitingLetters: number
   waitingBytes: number
   turnsLive: number
+  receiptsDirty: number
 }
 
 export type Registry = Actors & {
@@ -150,6 +151,7 @@ export function createRegistry(deps: RegistryDeps): Registry {
     }
     const stats = statsOf()
     metrics.parley_actors.set(stats.actors)
+    metrics.parley_receipts_dirty.set(stats.receiptsDirty)
     metrics.parley_mailbox_letters.set(stats.waitingLetters)
     metrics.parley_mailbox_bytes.set(stats.waitingBytes)
     metrics.parley_turns.set({ state: 'running' }, stats.turnsLive)
@@ -157,9 +159,14 @@ export function createRegistry(deps: RegistryDeps): Registry {
   }
 
   function statsOf(): RegistryStats {
+    const { letters, bytes } = context.tally
     let turnsLive = 0
-    for (const actor of actors.values()) if (actor.turns.isLive) turnsLive++
-    return { actors: actors.size, waitingLetters: context.tally.letters, waitingBytes: context.tally.bytes, turnsLive }
+    let receiptsDirty = 0
+    for (const actor of actors.values()) {
+      if (actor.turns.isLive) turnsLive++
+      receiptsDirty += actor.dirtyCount
+    }
+    return { actors: actors.size, waitingLetters: letters, waitingBytes: bytes, turnsLive, receiptsDirty }
   }
 
   function every(ms: number, run: () => void): void {
@@ -187,7 +194,6 @@ export function createRegistry(deps: RegistryDeps): Registry {
       const { frame } = parsed
       if (frame.requestId !== undefined) to.requestId = frame.requestId
       if (isOrdered(frame.type) && isTooSlow()) {
-        metrics.parley_refusals_total.inc({ reason: 'OVERLOADED' })
         refuser.overloaded(delivery, 'OVERLOADED', admissionWaitMsMax)
         return true
       }

@@ -27,7 +27,6 @@ export class Turn {
   #dueAt = Number.NEGATIVE_INFINITY
   #isTimed = false
   #promptUnits = 0
-  #hasText = false
   readonly #startedAt: number
   readonly #abort = new AbortController()
   readonly #context: Context
@@ -44,7 +43,7 @@ export class Turn {
 
   /** Pulls to the end. Never throws. `messages` is read first; its failure is the turn's. */
   async run(messages: () => Promise<TurnMessage[]>, trace: string): Promise<void> {
-    const { provider, log, metrics, clock, backlog } = this.#context
+    const { provider, log, backlog } = this.#context
     try {
       const prompt = await messages()
       this.#promptUnits = prompt.reduce((sum, m) => sum + m.content.length, 0)
@@ -67,8 +66,6 @@ export class Turn {
             ...(reason === undefined ? {} : { reason }),
           })
         }
-        if (!this.#hasText) metrics.parley_first_token_ms.observe(clock.mono() - this.#startedAt)
-        this.#hasText = true
         this.#push(event.text)
         await backlog.room()
       }
