@@ -18,10 +18,11 @@ export class People {
   readonly known = new SvelteMap<string, Person>()
   readonly presence = new SvelteMap<string, Presence>()
 
-  meet(user: { id: string; username: string; display_name: string | null }): void {
-    const person = { id: user.id, username: user.username, name: user.display_name || user.username }
+  meet(user: { id: string; username: string | null; display_name: string | null }): void {
+    const username = user.username ?? ''
+    const person = { id: user.id, username, name: user.display_name || username || '…' }
     const before = this.known.get(user.id)
-    if (before?.name !== person.name || before.username !== person.username) this.known.set(user.id, person)
+    if (before?.name !== person.name || before.username !== username) this.known.set(user.id, person)
   }
 
   name(id: string): string {

@@ -4,6 +4,7 @@
  */
 import type { ConversationKind, DurableFrame, Finish, MemberRole, ToolPolicy } from '#protos/catalogue.ts'
 
+/** Who can be found and met has claimed a username; only one's own may still be missing. */
 export interface User {
   id: string
   username: string
