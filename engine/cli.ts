@@ -85,7 +85,7 @@ async function run(config: Config, roles: ('gateway' | 'engine')[], isStart: boo
         },
       )
     } else if (signals === 2) {
-      running?.force().finally(() => process.exit(1))
+      void running?.force().finally(() => process.exit(1))
     } else process.exit(1)
   }
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, onSignal)

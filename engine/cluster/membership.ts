@@ -77,7 +77,7 @@ const renewRetryMs = 500
 
 export function joinCluster(options: MembershipOptions): Membership {
   const { store, me, clock, log, metrics } = options
-  const addrs = new Array<string>(options.workers).fill('')
+  const addrs = Array.from({ length: options.workers }, () => '')
   /** What each worker was told, or told us of itself. */
   const told = new Map<number, { worker: number; epoch: number }>()
   const startedAt = clock.mono()

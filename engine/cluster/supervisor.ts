@@ -76,7 +76,7 @@ export function superviseThreads<To, From>(options: SupervisorOptions<From>): Su
   })
   pool.on('error', error => log.error('a thread failed outside its task', { err: error }))
   const threads: (Thread | undefined)[] = []
-  const quickDeaths = new Array<number>(count).fill(0)
+  const quickDeaths = Array.from({ length: count }, () => 0)
   const restarts = new Set<NodeJS.Timeout>()
   let isStopping = false
   for (let i = 0; i < count; i++) start(i)

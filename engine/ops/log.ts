@@ -88,7 +88,7 @@ function clean(fields: LogFields): Record<string, unknown> {
     out['err'] = {
       name: e?.name,
       code: e?.code,
-      message: String(e?.message ?? e).slice(0, 500),
+      message: (e?.message ?? String(fields.err as string)).slice(0, 500),
       stack: e?.stack?.slice(0, 2000),
     }
   }

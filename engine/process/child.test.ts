@@ -15,7 +15,7 @@ function keep(t: TestContext, fixture: string) {
   const child = keepChild({
     name: 'fixture',
     script: path.join(import.meta.dirname, 'fixtures/child.ts'),
-    env: () => ({ ...process.env, FIXTURE: fixture, GIVEN_PORT: String(readies[0]?.['port'] ?? '') }),
+    env: () => ({ ...process.env, FIXTURE: fixture, GIVEN_PORT: `${(readies[0]?.['port'] as number) ?? ''}` }),
     log: silentLog,
     onReady: message => readies.push(message),
     onEnded: () => ends++,
@@ -54,7 +54,7 @@ test('[CHILD2] a child that dies again and again is started more and more slowly
     process.kill(child.pid()!, 'SIGKILL')
     spans.push(await until(() => readies.length === i, `ready ${i}`))
   }
-  assert.ok(spans[3]! > 700, `${spans}`)
+  assert.ok(spans[3]! > 700, `${spans.join()}`)
 })
 
 test('[CHILD3] a wrong setting is said in the words of the child and not tried again', async t => {

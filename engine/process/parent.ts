@@ -23,7 +23,7 @@ export interface ParentOptions {
   /** Migrates and builds the web app first; `serve` leaves both to whoever deploys. */
   prepares: boolean
   /** One line for a person, shown while the start goes on. */
-  say(line: string): void
+  say: (line: string) => void
   /** Where children's lines go; undefined: straight to our stdout. */
   onLine: ((name: string, line: string) => void) | undefined
 }
