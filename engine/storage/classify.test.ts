@@ -42,7 +42,12 @@ test('C4 a unique violation is a duplicate, a wrong head or a culprit, by its ke
 })
 
 const contribution = (sides: SideChange[], shard = 1): Contribution => ({
-  ...{ shard, epoch: 7, conversation: '00000000-0000-4000-8000-000000000001', events: [], segments: [], sides },
+  shard,
+  epoch: 7,
+  conversation: '00000000-0000-4000-8000-000000000001',
+  events: [],
+  segments: [],
+  sides,
 })
 
 test('C5 of several changes to one thing in a batch one row is left, in the sense of the last', () => {
@@ -101,8 +106,14 @@ test('C6 a statement carries only the parts it needs, and always the fence', () 
   assert.doesNotMatch(bare.text, /insert/)
   const event = { ...contribution([]), shard: 3, events: [] as Contribution['events'] }
   event.events.push({
-    ...{ seq: 1, kind: 'message.new', messageId: 'm', senderId: 's', clientId: 'c', bodyHash: new Uint8Array(32) },
-    ...{ body: '{}', at: 1.6 },
+    seq: 1,
+    kind: 'message.new',
+    messageId: 'm',
+    senderId: 's',
+    clientId: 'c',
+    bodyHash: new Uint8Array(32),
+    body: '{}',
+    at: 1.6,
   })
   const two = commitStatement([contribution([]), event])
   assert.deepEqual(two.values.slice(0, 2), [

@@ -28,10 +28,17 @@ export function createMemoryDirectory(database: MemoryDatabase): Directory {
         if (!c) continue
         const members = [...c.members.values()]
           .sort((a, b) => a.joinedSeq - b.joinedSeq || (a.userId < b.userId ? -1 : 1))
-          .map(({ joinedAt: _, ...member }) => member)
+          .map(({ joinedAt: _joinedAt, ...member }) => member)
         const { kind, title, toolPolicy, createdBy, firstSeq } = c
         found.set(id, {
-          ...{ id, kind, title, toolPolicy, createdBy, firstSeq, members, deleted: c.deletedAt !== null },
+          id,
+          kind,
+          title,
+          toolPolicy,
+          createdBy,
+          firstSeq,
+          members,
+          deleted: c.deletedAt !== null,
           head: database.events.get(id)?.length ?? firstSeq - 1,
           runs: openRunsOf(id)
             .sort((a, b) => a.questionSeq - b.questionSeq)

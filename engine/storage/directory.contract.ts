@@ -3,8 +3,8 @@ import assert from 'node:assert/strict'
 import { createHash, randomUUID } from 'node:crypto'
 import { test } from 'node:test'
 import type { Directory, SideChange } from '#engine/actor/ports.ts'
+import { type Bench, openBench, settled, type TestSource, type World } from '#load/kit/journal-bench.ts'
 import { checkServerFrame } from '#protos/catalogue.ts'
-import { type Bench, openBench, settled, type TestSource, type World } from './journal.contract.ts'
 
 export interface DirectoryWorld extends World {
   directory: Directory
@@ -21,8 +21,11 @@ export async function makeRoom(
   await bench.own(source)
   source.send({
     side: {
-      ...{ kind: 'conversation.created', conversationKind: kind, title: kind === 'dm' ? null : 'Room' },
-      ...{ createdBy: users[0]!, at: 1_700_000_000_123 },
+      kind: 'conversation.created',
+      conversationKind: kind,
+      title: kind === 'dm' ? null : 'Room',
+      createdBy: users[0]!,
+      at: 1_700_000_000_123,
       members: users.map((userId, i) => ({ userId, role: i === 0 && kind !== 'dm' ? 'owner' : 'member', seq: i + 1 })),
     },
   })
@@ -32,7 +35,7 @@ export async function makeRoom(
 
 export function directoryContract(name: string, open: () => Promise<DirectoryWorld>): void {
   const contract = (title: string, body: (bench: Bench, world: DirectoryWorld) => Promise<void>) =>
-    test(`${name}: ${title}`, { timeout: 30_000 }, async () => {
+    void test(`${name}: ${title}`, { timeout: 30_000 }, async () => {
       const world = await open()
       const bench = await openBench(world)
       try {
@@ -47,7 +50,11 @@ export function directoryContract(name: string, open: () => Promise<DirectoryWor
     const s = await makeRoom(b, 'group', [ann, bob])
     s.send()
     const run = {
-      ...{ id: randomUUID(), requester: ann, questionId: randomUUID(), questionSeq: 2, clientMessageId: randomUUID() },
+      id: randomUUID(),
+      requester: ann,
+      questionId: randomUUID(),
+      questionSeq: 2,
+      clientMessageId: randomUUID(),
       ...({ answerId: randomUUID(), status: 'queued', trace: 'trace', createdAt: 1_700_000_000_456 } as const),
     }
     s.send({ side: { kind: 'run.queued', run } })
@@ -58,8 +65,15 @@ export function directoryContract(name: string, open: () => Promise<DirectoryWor
     const found = await w.directory.activate([s.conversation, randomUUID()])
     assert.equal(found.size, 1)
     assert.deepEqual(found.get(s.conversation), {
-      ...{ id: s.conversation, kind: 'group', title: 'Room', toolPolicy: 'requester', createdBy: ann, deleted: false },
-      ...{ head: 3, firstSeq: 1, blocks: [] },
+      id: s.conversation,
+      kind: 'group',
+      title: 'Room',
+      toolPolicy: 'requester',
+      createdBy: ann,
+      deleted: false,
+      head: 3,
+      firstSeq: 1,
+      blocks: [],
       members: [
         { userId: ann, role: 'owner', joinedSeq: 1, readSeq: 0, deliveredSeq: 0 },
         { userId: bob, role: 'member', joinedSeq: 2, readSeq: 0, deliveredSeq: 0 },
@@ -145,7 +159,12 @@ export function directoryContract(name: string, open: () => Promise<DirectoryWor
     const [ann, bob] = [await w.user('ann'), await w.user('bob')]
     const s = await makeRoom(b, 'group', [ann, bob])
     const row = (userId: string, readSeq: number, deliveredSeq: number) => ({
-      ...{ conversation: s.conversation, userId, readSeq, deliveredSeq, at: 1_700_000_000_000, mark: true },
+      conversation: s.conversation,
+      userId,
+      readSeq,
+      deliveredSeq,
+      at: 1_700_000_000_000,
+      mark: true,
     })
     await w.directory.flushReceipts([row(ann, 5, 3), row(bob, 0, 4), row(ann, 2, 9), row(randomUUID(), 1, 1)])
     await w.directory.flushReceipts([row(ann, 1, 1), row(bob, 4, 4)])
@@ -167,7 +186,11 @@ export function directoryContract(name: string, open: () => Promise<DirectoryWor
       const id = randomUUID()
       runs.push(id)
       const run = {
-        ...{ id, requester: ann, questionId: randomUUID(), questionSeq: i + 2, clientMessageId: randomUUID() },
+        id,
+        requester: ann,
+        questionId: randomUUID(),
+        questionSeq: i + 2,
+        clientMessageId: randomUUID(),
         ...({ answerId: randomUUID(), status: 'queued', trace: '', createdAt: 1 } as const),
       }
       s.send({ side: { kind: 'run.queued', run } satisfies SideChange })

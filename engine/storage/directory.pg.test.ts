@@ -3,12 +3,12 @@ import assert from 'node:assert/strict'
 import { randomBytes, randomUUID } from 'node:crypto'
 import { after, before, test } from 'node:test'
 import { silentLog } from '#engine/ops/log.ts'
+import { type Bench, openBench, settled } from '#load/kit/journal-bench.ts'
 import { postgresWorld } from '#load/kit/journal-world.ts'
 import { type TestDatabase, testDatabase } from '#load/kit/postgres.ts'
 import { assistantId } from '#protos/ids.ts'
 import { directoryContract, makeRoom } from './directory.contract.ts'
 import { createDirectory } from './directory.ts'
-import { type Bench, openBench, settled } from './journal.contract.ts'
 import { type Database, openOrm } from './orm.ts'
 import { createReadSide } from './read.ts'
 
@@ -41,7 +41,7 @@ async function open() {
 directoryContract('postgres', open)
 
 const readTest = (title: string, body: (bench: Bench, read: ReturnType<typeof createReadSide>) => Promise<void>) =>
-  test(title, { timeout: 30_000 }, async () => {
+  void test(title, { timeout: 30_000 }, async () => {
     const bench = await openBench(await open())
     try {
       await body(bench, createReadSide(gateway))
@@ -74,8 +74,8 @@ readTest('R1 ready lists living conversations by last activity, with unread of o
   ])
   assert.deepEqual(await read.readyFor(ann), [
     // Above position 1: one of another's, one deleted, one of one's own.
-    { ...{ id: newer.conversation, kind: 'dm', title: null, firstSeq: 1 }, head: 4, readSeq: 1, unread: 1 },
-    { ...{ id: older.conversation, kind: 'group', title: 'Room', firstSeq: 1 }, head: 121, readSeq: 0, unread: 100 },
+    { id: newer.conversation, kind: 'dm', title: null, firstSeq: 1, head: 4, readSeq: 1, unread: 1 },
+    { id: older.conversation, kind: 'group', title: 'Room', firstSeq: 1, head: 121, readSeq: 0, unread: 100 },
   ])
   assert.deepEqual(await read.readyFor(randomUUID()), [])
   const memberships = await read.membershipsOf([ann, bob])

@@ -84,8 +84,16 @@ export async function startEmbedded(
     makeFor(serverLog, user)
     const start = () =>
       run('pg_ctl', [
-        ...['-D', cluster, '-w', '-t', '60', '-l', serverLog],
-        ...['-o', `-k '${ownDir}' -c listen_addresses='' ${options.join(' ')}`, 'start'],
+        '-D',
+        cluster,
+        '-w',
+        '-t',
+        '60',
+        '-l',
+        serverLog,
+        '-o',
+        `-k '${ownDir}' -c listen_addresses='' ${options.join(' ')}`,
+        'start',
       ])
     // After a kill of the server its children hold its shared memory for a moment.
     const until = performance.now() + settleMs
@@ -135,8 +143,19 @@ async function initialise(cluster: string, user: SystemUser | undefined, run: Ru
     )
   }
   const made = await run('initdb', [
-    ...['-D', fresh, '-U', userName, '-A', 'trust', '-E', 'UTF8', '--no-sync', '--data-checksums'],
-    ...['--locale=C', '--locale-provider=builtin', '--builtin-locale=C.UTF-8'],
+    '-D',
+    fresh,
+    '-U',
+    userName,
+    '-A',
+    'trust',
+    '-E',
+    'UTF8',
+    '--no-sync',
+    '--data-checksums',
+    '--locale=C',
+    '--locale-provider=builtin',
+    '--builtin-locale=C.UTF-8',
   ])
   if (made.code !== 0) throw new EmbeddedPostgresError(`initdb failed in ${path.dirname(cluster)}: ${made.output}`)
   renameSync(fresh, cluster)
@@ -245,7 +264,7 @@ function runTool(
       cwd: '/',
       env: { PATH: process.env['PATH'] ?? '', LC_ALL: 'C', TZ: 'UTC' },
       stdio: ['ignore', keepsOutput ? 'pipe' : 'ignore', keepsOutput ? 'pipe' : 'ignore'],
-      ...(user ?? {}),
+      ...user,
     })
     let output = ''
     child.stdout?.on('data', chunk => {

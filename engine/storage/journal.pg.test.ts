@@ -4,10 +4,11 @@ import { randomUUID } from 'node:crypto'
 import { after, before, test } from 'node:test'
 import type { SideChange } from '#engine/actor/ports.ts'
 import { silentLog } from '#engine/ops/log.ts'
+import { checkLog, openBench, settled, until } from '#load/kit/journal-bench.ts'
 import { postgresWorld } from '#load/kit/journal-world.ts'
 import { type TestDatabase, testDatabase } from '#load/kit/postgres.ts'
 import { commitTimerMs } from '#protos/limits.ts'
-import { checkLog, journalContract, openBench, settled, until } from './journal.contract.ts'
+import { journalContract } from './journal.contract.ts'
 import { type Database, openOrm } from './orm.ts'
 import { rows } from './query.ts'
 
@@ -153,8 +154,15 @@ test('J17 side rows are written with the event that announces them, folded withi
       {
         kind: 'run.queued',
         run: {
-          ...{ id: runId, requester: ann, questionId: randomUUID(), questionSeq: 8, clientMessageId: randomUUID() },
-          ...{ answerId: randomUUID(), status: 'queued', trace: 't', createdAt: at },
+          id: runId,
+          requester: ann,
+          questionId: randomUUID(),
+          questionSeq: 8,
+          clientMessageId: randomUUID(),
+          answerId: randomUUID(),
+          status: 'queued',
+          trace: 't',
+          createdAt: at,
         },
       },
       { kind: 'run.started', runId, model: 'm', at },
@@ -227,7 +235,11 @@ test('J18 a member who does not exist is a culprit of its own, not of its neighb
     const at = Date.now()
     s.send({
       side: {
-        ...{ kind: 'conversation.created', conversationKind: 'group', title: null, createdBy: ann, at },
+        kind: 'conversation.created',
+        conversationKind: 'group',
+        title: null,
+        createdBy: ann,
+        at,
         members: [{ userId: ann, role: 'owner', seq: 1 }],
       },
     })

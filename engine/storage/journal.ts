@@ -291,7 +291,7 @@ export class GroupJournal implements Journal {
         return
       } catch (error) {
         if (tries === 0) log.warn('the database cannot be reached', { err: error })
-        const isFull = /^53/.test((error as { code?: string }).code ?? '')
+        const isFull = (error as { code?: string }).code?.startsWith('53') === true
         if (isFull || clock.mono() - startedAt > letterAgeMsMax) this.#refuseWaiting()
       }
     }
@@ -299,8 +299,9 @@ export class GroupJournal implements Journal {
 
   /** What has reached no statement may be refused: it will never be stored. */
   #refuseWaiting(): void {
-    for (const source of [...this.#waiting]) {
-      this.#waiting.delete(source)
+    const waiting = Array.from(this.#waiting)
+    this.#waiting.clear()
+    for (const source of waiting) {
       const rows = Number.POSITIVE_INFINITY
       if (source.take({ rows, bytes: rows, letters: rows })) {
         source.settle({ kind: 'refused', retryAfterMs: refusedRetryMs })

@@ -95,7 +95,12 @@ export class MemoryDatabase {
   #apply(c: Contribution, side: SideChange): void {
     const conversation = this.conversations.get(c.conversation)
     const member = (userId: string, role: MemberRow['role'], joinedSeq: number, joinedAt: number) => ({
-      ...{ userId, role, joinedSeq, joinedAt, readSeq: 0, deliveredSeq: 0 },
+      userId,
+      role,
+      joinedSeq,
+      joinedAt,
+      readSeq: 0,
+      deliveredSeq: 0,
     })
     switch (side.kind) {
       case 'conversation.created':

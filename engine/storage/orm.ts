@@ -36,7 +36,7 @@ export interface Database {
   /** Whether statements may have names. */
   readonly named: boolean
   /** A fresh connection outside the pool, same role. The caller ends it and listens for its errors. */
-  connect(extra?: ClientConfig): Promise<Client>
+  readonly connect: (extra?: ClientConfig) => Promise<Client>
   close(): Promise<void>
 }
 

@@ -83,7 +83,10 @@ test('O4 replace and hand-over keep the owner’s word: from me only, to the liv
   const [me, target] = [await node(), await node()]
   const held = await claim(engine.pool, (await seen()).slice(0, 10), me, 0)
   const moved = await replace(engine.pool, me, [0, 1, 2], 5)
-  assert.deepEqual(moved.map(s => s.shard).sort(), [0, 1, 2])
+  assert.deepEqual(
+    moved.map(s => s.shard).sort((a, b) => a - b),
+    [0, 1, 2],
+  )
   assert.deepEqual(await replace(engine.pool, target, [0], 1), [])
   assert.deepEqual(await handOver(engine.pool, held.slice(0, 1), me, target, 0), [], 'the epoch moved on')
   assert.equal((await handOver(engine.pool, held.slice(3, 5), me, target, 0)).length, 2)

@@ -1,12 +1,12 @@
 /** The two stores that a journal is tested on: a Postgres database with claimed shards, and the in-memory twin. */
 import { randomUUID } from 'node:crypto'
 import { silentLog } from '#engine/ops/log.ts'
-import type { World } from '#engine/storage/journal.contract.ts'
 import { MemoryDatabase, MemoryLog } from '#engine/storage/log-memory.ts'
 import { PostgresLog } from '#engine/storage/log-postgres.ts'
 import { type Database, openOrm } from '#engine/storage/orm.ts'
 import { claim, insertNode } from '#engine/storage/ownership.ts'
 import { rows } from '#engine/storage/query.ts'
+import type { World } from './journal-bench.ts'
 
 /** `admin`: a connection without a role, on the same database. `writer` names the writer's connection in pg_stat_activity. */
 export async function postgresWorld(admin: Database): Promise<World & { writer: string; engine: Database }> {
@@ -14,9 +14,17 @@ export async function postgresWorld(admin: Database): Promise<World & { writer: 
   const engine = await openOrm({ url: admin.url, role: 'parley_engine', name: writer, poolMax: 2, log: silentLog })
   const incarnation = randomUUID()
   await insertNode(engine.pool, { incarnation, nodeId: incarnation, addrs: [''], version: 'test' })
-  const store = new PostgresLog({ connect: engine.connect, incarnation, worker: 0, named: true, log: silentLog })
+  const store = new PostgresLog({
+    connect: extra => engine.connect(extra),
+    incarnation,
+    worker: 0,
+    named: true,
+    log: silentLog,
+  })
   return {
-    ...{ store, writer, engine },
+    store,
+    writer,
+    engine,
     log: conversation =>
       rows(
         admin.pool,
