@@ -73,16 +73,12 @@ test('A-02 wrong password and unknown address get one body after one comparison 
   assert.equal(right.body.user.id, person.id)
 })
 
-test('A-06 a token is verified without a query and carries nothing personal', async () => {
+test('A-06 a token is verified without a query and carries nothing personal', async t => {
   const person = await http.person('verify_me')
-  const original = http.database.pool.query
-  let queries = 0
-  http.database.pool.query = ((...args: unknown[]) => {
-    queries++
-    return (original as (...a: unknown[]) => unknown).apply(http.database.pool, args)
-  }) as typeof original
+  const query = t.mock.method(http.database.pool, 'query')
   const access = await http.auth.tokens.verifyAccess(person.token)
-  http.database.pool.query = original
+  const queries = query.mock.callCount()
+  t.mock.restoreAll()
   assert.equal(queries, 0)
   assert.ok('userId' in access && access.userId === person.id)
   const claims = decodeJwt(person.token)
@@ -232,7 +228,8 @@ test('A-20 fifty parallel claims of one name give exactly one success', async ()
       http.call('POST', '/users/me/username', { token: p.token, body: { username: i % 2 ? 'TheName' : 'thename' } }),
     ),
   )
-  assert.deepEqual(replies.map(r => r.status).sort(), [200, ...Array.from({ length: 49 }, () => 409)])
+  assert.equal(replies.filter(r => r.status === 200).length, 1)
+  assert.equal(replies.filter(r => r.status === 409).length, 49)
 })
 
 test('A-20 reserved is looked at before the length; a bad form is 400', async () => {

@@ -26,13 +26,13 @@ export async function openAuth(options: { db: Db; clock: Clock; config: Config; 
     db,
     clock,
     signingKey: config.JWT_SIGNING_KEY,
-    isRevoked: revocation.isRevoked,
+    isRevoked: id => revocation.isRevoked(id),
   })
   const sessions = createSessions({
     db,
     absoluteTtlS: config.REFRESH_TOKEN_TTL_S,
     idleTtlS: config.REFRESH_IDLE_TTL_S,
-    onEnded: revocation.add,
+    onEnded: ids => revocation.add(ids),
   })
   await revocation.start()
   const timer = setInterval(() => {

@@ -16,7 +16,7 @@ export class Refusal extends Error {
     code: RestCode,
     message: string,
     details?: Record<string, unknown>,
-    retryAfterMs?: number | undefined,
+    retryAfterMs?: number,
   ) {
     super(message)
     this.status = status

@@ -53,7 +53,10 @@ test('B-01 dm, group and ai are made; the same dm pair answers the same one with
     make(eve, { type: 'dm', usernames: ['cyd'] }),
   ])
   assert.equal(both[0].body.id, both[1].body.id)
-  assert.deepEqual(both.map(r => r.status).sort(), [200, 201])
+  assert.deepEqual(
+    both.map(r => r.status).sort((a, b) => a - b),
+    [200, 201],
+  )
   const team = await make(ada, { type: 'group', usernames: ['bob', 'Bob', 'ada', 'cyd'] })
   assert.equal(team.status, 201)
   assert.equal(team.body.title, 'New Conversation')

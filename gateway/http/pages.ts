@@ -48,10 +48,10 @@ export async function addPages(
   app: FastifyInstance,
   options: { document: string; webDist?: string | undefined; remember(path: string, method: string): void },
 ): Promise<void> {
-  const { document, webDist, remember } = options
+  const { document, webDist } = options
 
   function serve(path: string, find: () => Page): void {
-    remember(path, 'GET')
+    options.remember(path, 'GET')
     app.get(path, (request, reply) => send(request, reply, find()))
   }
 

@@ -61,7 +61,14 @@ export function routesOf(deps: HttpDeps): RouteSpec[] {
     },
   })
   return [
-    ...accountRoutes({ accounts, sessions, tokens, limiter, accessTtlS: config.ACCESS_TOKEN_TTL_S, now: clock.now }),
+    ...accountRoutes({
+      accounts,
+      sessions,
+      tokens,
+      limiter,
+      accessTtlS: config.ACCESS_TOKEN_TTL_S,
+      now: () => clock.now(),
+    }),
     ...peopleRoutes({ people, commands }),
     ...conversationRoutes({ people, reader, commands, clock, groupMembersMax: config.GROUP_MEMBERS_MAX, limiter }),
     ...messageRoutes({ reader, commands, clock, limiter }),

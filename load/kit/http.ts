@@ -105,7 +105,7 @@ export async function testHttp(
       engine,
       revocation: auth.revocation,
       isDraining: () => false,
-      mono: clock.mono,
+      mono: () => clock.mono(),
     }),
     ...options.deps,
   }
