@@ -4,15 +4,22 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Clock } from '#engine/ops/clock.ts'
-import { frameText } from './framing.ts'
-import type { Hub } from './hub.ts'
+import { type Framed, frameText } from './framing.ts'
 import type { Peer } from './peer.ts'
 import type { Membership, Reads } from './reads.ts'
+import type { Rooms } from './rooms.ts'
 
 const usersPerRead = 500
 const confirmMs = 150
 
-export async function reconcile(hub: Hub, deps: { reads: Reads; clock: Clock }): Promise<void> {
+/** What is read and repaired of the hub. */
+export interface Roster {
+  readonly users: ReadonlyMap<string, ReadonlySet<Peer>>
+  readonly rooms: Rooms
+  seatAdded(peer: Peer, conversation: string, headSeq: number, notice: Framed): void
+}
+
+export async function reconcile(hub: Roster, deps: { reads: Reads; clock: Clock }): Promise<void> {
   const users = [...hub.users.keys()]
   for (let i = 0; i < users.length; i += usersPerRead) {
     const group = users.slice(i, i + usersPerRead)
@@ -25,11 +32,11 @@ export async function reconcile(hub: Hub, deps: { reads: Reads; clock: Clock }):
   }
 }
 
-function livePeers(hub: Hub, userId: string): Peer[] {
+function livePeers(hub: Roster, userId: string): Peer[] {
   return [...(hub.users.get(userId) ?? [])].filter(peer => peer.state === 'live')
 }
 
-function differing(hub: Hub, userIds: readonly string[], rows: readonly Membership[]): string[] {
+function differing(hub: Roster, userIds: readonly string[], rows: readonly Membership[]): string[] {
   const known = new Map<string, Set<string>>(userIds.map(id => [id, new Set<string>()]))
   for (const row of rows) known.get(row.userId)?.add(row.conversation)
   return userIds.filter(userId => {
@@ -41,7 +48,7 @@ function differing(hub: Hub, userIds: readonly string[], rows: readonly Membersh
 }
 
 async function repair(
-  hub: Hub,
+  hub: Roster,
   userId: string,
   rows: readonly Membership[],
   { reads, clock }: { reads: Reads; clock: Clock },
