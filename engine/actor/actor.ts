@@ -17,7 +17,7 @@ import { isOrdered, transition, wakeAt } from '#engine/conversation/transition.t
 import type { Command } from '#protos/catalogue.ts'
 import type { Failure } from '#protos/errors.ts'
 import { letterFlags } from '#protos/letter.ts'
-import { actorIdleMs, actorYoungMs, letterAgeMsMax, receiptMembersMax } from '#protos/limits.ts'
+import { actorIdleMs, actorYoungMs, letterAgeMsMax, receiptMembersMax, slotRetryMs } from '#protos/limits.ts'
 import type { Context } from './context.ts'
 import { Early } from './early.ts'
 import { type Joinable, join } from './join.ts'
@@ -143,7 +143,11 @@ export class Actor implements Source, Joinable {
     const mono = clock.mono()
     const take = new Take(this.#state, this.#context.world)
     const owed = this.#turns.next(this.#state, at, mono)
-    if (owed) take.run(owed)
+    try {
+      if (owed) take.run(owed)
+    } catch (error) {
+      log.error('a turn broke an invariant', { convId: this.id, code: owed!.kind, err: error })
+    }
     while (!take.isFull(room)) {
       const item = this.#mailbox.peek()
       if (!item?.isReady) break
@@ -199,7 +203,10 @@ export class Actor implements Source, Joinable {
         const [item, ...rest] = take.letters
         this.#mailbox.putBack(rest)
         if (item) this.#fail(item.from, { code: 'VALIDATION', message: `refused by the store (${outcome.code})` })
-        else this.#turns.refuseRest(this.#state!)
+        else {
+          this.#turns.refuseRest(this.#state!)
+          return void this.#context.timers.after(slotRetryMs, () => this.#work())
+        }
         return this.#work()
       }
       case 'refused':
@@ -275,11 +282,11 @@ export class Actor implements Source, Joinable {
   #load(): void {
     if (this.#phase === 'fenced') return
     this.#phase = this.#state ? 'recovering' : 'loading'
-    const { journal, reads, world, metrics } = this.#context
+    const { journal, reads, world, metrics, log } = this.#context
     const load = ++this.#loads
     const { generation } = journal
     metrics.parley_activations_total.inc()
-    void reads.activation(this.id).then(found => {
+    const loaded = reads.activation(this.id).then(found => {
       if (this.#phase === 'fenced' || load !== this.#loads) return
       if (journal.generation !== generation) return this.#load()
       const snapshot = found && (found.head > 0 || found.members.length > 0) ? found : undefined
@@ -292,6 +299,11 @@ export class Actor implements Source, Joinable {
       for (const { command, from } of this.#early.takeAll()) this.#command(command, from)
       this.#turns.tend(this.#state)
       this.#work()
+    })
+    loaded.catch(error => {
+      // A state that cannot be made from the log is a fault of ours; the letters find a fresh actor.
+      log.error('an actor could not take up its state', { convId: this.id, err: error })
+      this.fence()
     })
   }
 
