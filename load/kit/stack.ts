@@ -39,6 +39,7 @@ export interface StackUser {
   token: string
   /** `parley_refresh=…`, as a browser would send it back. */
   cookie: string
+  // biome-ignore lint/suspicious/noExplicitAny: tests look into answers of every kind
   rest(method: string, path: string, body?: unknown): Promise<{ status: number; body: any }>
 }
 
@@ -114,6 +115,7 @@ export async function startStack(env: Record<string, string> = {}): Promise<Stac
         headers: { 'content-type': 'application/json' },
         body: JSON.stringify({ email: `${name}@example.org`, password: 'correct horse battery', username: name }),
       })
+      // biome-ignore lint/suspicious/noExplicitAny: the product’s own JSON, looked into by tests
       const body: any = await response.json()
       if (response.status !== 201) throw new Error(`register ${name}: ${response.status} ${JSON.stringify(body)}`)
       const token: string = body.access_token
