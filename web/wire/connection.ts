@@ -62,7 +62,7 @@ export class Connection {
   #act(effect: WireEffect): void {
     switch (effect.type) {
       case 'open':
-        this.#open()
+        this.#open(effect.token)
         return
       case 'close':
         this.#drop()
@@ -86,9 +86,9 @@ export class Connection {
     }
   }
 
-  #open(): void {
+  #open(token: string): void {
     this.#drop()
-    const socket = new WebSocket(this.#url, 'parley.v1')
+    const socket = new WebSocket(this.#url, ['parley.v1', `bearer.${token}`])
     this.#socket = socket
     const current = () => this.#socket === socket
     socket.onopen = () => current() && this.tell({ type: 'opened' })

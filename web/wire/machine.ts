@@ -5,6 +5,7 @@
  */
 import type { ClientFrame, DurableFrame, FleetingFrame, ServerFrame } from '#protos/catalogue.ts'
 import { type AfterClose, afterClose } from '#protos/errors.ts'
+import { refusalQuietMs } from '#protos/limits.ts'
 
 /** First pause before a reconnect is up to this, doubled each time, with full jitter. */
 export const backoffFirstMs = 500
@@ -37,6 +38,8 @@ interface Queued {
   /** When it left on the current socket; absent: not yet, or refused since. */
   sentAt?: number
   failures: number
+  /** Refusals for load so far. */
+  refusals: number
 }
 
 /** The unanswered sends of one conversation, oldest first. */
@@ -93,7 +96,8 @@ export type WireEvent =
   | { type: 'say'; frame: ClientFrame<'typing.start' | 'typing.stop' | 'receipt.read' | 'chat.stop'> }
 
 export type WireEffect =
-  | { type: 'open' }
+  /** The token goes with the upgrade: a cookie that goes too is then not looked at, and a round trip is saved. */
+  | { type: 'open'; token: string }
   | { type: 'close' }
   | { type: 'write'; frame: ClientFrame }
   | { type: 'refresh' }
@@ -133,11 +137,8 @@ export function transition(wire: Wire, event: WireEvent, at: Moment): Turned {
     case 'stop':
       return { wire: { ...newWire, phase: 'off', phaseAt: at.now }, effects: [{ type: 'close' }] }
     case 'opened':
-      return wire.phase === 'connecting' && wire.token
-        ? {
-            wire: { ...wire, phase: 'authenticating', phaseAt: at.now, heardAt: at.now },
-            effects: [{ type: 'write', frame: { type: 'auth', token: wire.token } }],
-          }
+      return wire.phase === 'connecting'
+        ? { wire: { ...wire, phase: 'authenticating', phaseAt: at.now, heardAt: at.now }, effects: [] }
         : { wire, effects: [] }
     case 'received':
       return receive({ ...clear(wire, 'pingedAt'), heardAt: at.now }, event.frame, at)
@@ -214,7 +215,7 @@ export function dueAt(wire: Wire): number | undefined {
 function begin(wire: Wire, at: Moment): Turned {
   const next = { ...clear(wire, 'retryAt'), phaseAt: at.now, lostAt: wire.lostAt ?? at.now }
   return wire.token
-    ? { wire: { ...next, phase: 'connecting' }, effects: [{ type: 'open' }] }
+    ? { wire: { ...next, phase: 'connecting' }, effects: [{ type: 'open', token: wire.token }] }
     : { wire: { ...next, phase: 'refreshing' }, effects: [{ type: 'refresh' }] }
 }
 
@@ -254,7 +255,7 @@ function giveUp(wire: Wire, at: Moment): Turned {
 function forgetSocket(wire: Wire, at: Moment): Wire {
   const lanes = new Map<string, Lane>()
   for (const [id, lane] of wire.lanes) {
-    lanes.set(id, { ...lane, queue: lane.queue.map(q => ({ letter: q.letter, failures: q.failures })) })
+    lanes.set(id, { ...lane, queue: lane.queue.map(unsent) })
   }
   const joined = new Map([...wire.joined.keys()].map(id => [id, {}]))
   return { ...clear(clear(wire, 'pingedAt'), 'leaveAt'), lanes, joined, lostAt: wire.lostAt ?? at.now }
@@ -424,14 +425,14 @@ const emptyLane: Lane = { queue: [], holdUntil: 0, single: false }
 function queueUp(wire: Wire, letter: Outgoing): Wire {
   const lane = wire.lanes.get(letter.conversationId) ?? emptyLane
   if (lane.queue.some(q => q.letter.clientMessageId === letter.clientMessageId)) return wire
-  return setLane(wire, letter.conversationId, { ...lane, queue: [...lane.queue, { letter, failures: 0 }] })
+  return setLane(wire, letter.conversationId, { ...lane, queue: [...lane.queue, { letter, failures: 0, refusals: 0 }] })
 }
 
 /** Sends of a conversation that got no answer at all are unknown, so they count as not sent. */
 function again(wire: Wire, id: string, at: Moment): Wire {
   const lane = wire.lanes.get(id)
   if (!lane?.queue.some(q => q.sentAt !== undefined && q.sentAt + answerMsMax <= at.now)) return wire
-  return setLane(wire, id, { ...lane, queue: lane.queue.map(q => ({ letter: q.letter, failures: q.failures })) })
+  return setLane(wire, id, { ...lane, queue: lane.queue.map(unsent) })
 }
 
 /** Writes what may leave now, in order. */
@@ -482,13 +483,17 @@ function refused(wire: Wire, found: Queued, error: FleetingFrame<'error'>, at: M
     return { wire: pumped.wire, effects: [{ type: 'refused', letter, error }, ...pumped.effects] }
   }
   const lane = wire.lanes.get(id)!
-  const holdUntil = Math.max(lane.holdUntil, at.now + (error.retryAfterMs ?? holdDefaultMs))
-  const queue = lane.queue.map(q => (q === found ? { letter, failures } : q))
+  // Refused twice: perhaps the server waits for another id first. Its patience ends after this much quiet.
+  const leastMs = found.refusals > 0 ? refusalQuietMs + 100 : 0
+  const holdUntil = Math.max(lane.holdUntil, at.now + Math.max(leastMs, error.retryAfterMs ?? holdDefaultMs))
+  const queue = lane.queue.map(q => (q === found ? { letter, failures, refusals: q.refusals + 1 } : q))
   return {
     wire: setLane(wire, id, { queue, holdUntil, single: true }),
     effects: error.code === 'RLIMIT' ? [{ type: 'held', conversationId: id, until: holdUntil }] : [],
   }
 }
+
+const unsent = ({ letter, failures, refusals }: Queued): Queued => ({ letter, failures, refusals })
 
 function find(wire: Wire, clientMessageId: string | undefined): Queued | undefined {
   if (clientMessageId === undefined) return undefined
