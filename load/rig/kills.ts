@@ -6,9 +6,10 @@
 import { randomInt } from 'node:crypto'
 import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { checkEpochs, checkLog, checkOrder, checkResume, type History } from '#load/kit/checkers.ts'
+import type { History } from '#load/kit/checkers.ts'
 import { type Product, startProduct } from '#load/kit/product.ts'
 import { writeSection } from '#load/kit/results.ts'
+import { audit, auditOf, makeConversations, sayCounts, sendLoop } from './crowd.ts'
 import { query, readFinal } from './final.ts'
 import { Recorder, type Seen } from './recorder.ts'
 
@@ -87,55 +88,14 @@ async function rig(product: Product, random: () => number): Promise<number> {
     conversations.map(c => ({ id: c.id, token: tokens[c.members[0]!]! })),
   )
   const history: History = { ...seen, ...final }
-  const checks: Record<string, string[]> = {
-    'C1 every ack at its seq in SQL and REST, no gap, no duplicate': checkLog(history),
-    'C2 one order, acks in real time': checkOrder(history),
-    'C3 live and resume without a hole': checkResume(history),
-    'C7 epochs never go back': checkEpochs(history),
+  const counted = audit({
+    ...auditOf(history),
     'C5 an ack in every conversation after each kill': failure ? [failure] : [],
-  }
-  let failed = 0
-  for (const [name, problems] of Object.entries(checks)) {
-    console.log(`${problems.length === 0 ? 'ok  ' : 'FAIL'} ${name}`)
-    for (const problem of problems) console.log(`     ${problem}`)
-    if (problems.length > 0) failed++
-  }
-  const summary = report(history, counts, recoveries, failed)
+  })
+  const summary = report(history, counts, recoveries, counted.failed)
   if (kills >= 200) writeSection('Kills', summary)
   console.log(`\n${summary}\n`)
-  console.log(`${Object.keys(checks).length - failed} passed, ${failed} failed`)
-  return failed
-}
-
-interface Conversation {
-  id: string
-  members: number[]
-}
-
-/** Two groups of everybody and three direct chats, so that both threads own some. */
-async function makeConversations(product: Product, tokens: string[]): Promise<Conversation[]> {
-  const out: Conversation[] = []
-  const make = async (body: object, members: number[]) => {
-    const { id } = await product.request<{ id: string }>(tokens[members[0]!]!, 'POST', '/conversations', body)
-    out.push({ id, members })
-  }
-  const names = (members: number[]) => members.slice(1).map(i => `seed_${i + 1}`)
-  const all = tokens.map((_, i) => i)
-  for (const title of ['first', 'second']) await make({ type: 'group', title, usernames: names(all) }, all)
-  for (const pair of [
-    [0, 1],
-    [2, 3],
-    [4, 5],
-  ])
-    await make({ type: 'dm', usernames: names(pair) }, pair)
-  return out
-}
-
-async function sendLoop(client: Recorder, conversation: string, lane: string, isOver: () => boolean): Promise<void> {
-  for (let n = 0; !isOver(); n++) {
-    await client.send(conversation, `${lane} says ${n}`)
-    await sleep(20)
-  }
+  return sayCounts(counted)
 }
 
 /** Every few seconds somebody's connection breaks and resumes. */
