@@ -252,8 +252,11 @@ describe('F frames of an authenticated socket', () => {
     const raw = await authenticated()
     const burst = Buffer.concat(Array.from({ length: 150 }, () => rawFrame('', { opcode: 9 })))
     const timer = setInterval(() => raw.write(burst), 500)
-    assert.equal(await raw.closed, 4429)
-    clearInterval(timer)
+    try {
+      assert.equal(await raw.closed, 4429)
+    } finally {
+      clearInterval(timer)
+    }
   })
 
   test('S5 a second auth is VALIDATION of type and a few unasked pongs are ignored', async () => {

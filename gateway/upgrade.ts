@@ -15,6 +15,7 @@ import {
   closeReadableMs,
   frameBytesMax,
   frameFragmentsMax,
+  pongsPendingMax,
   socketsPerGatewayMax,
   upgradeHeadersMax,
 } from '#protos/limits.ts'
@@ -52,6 +53,7 @@ export function createUpgrade(deps: UpgradeDeps): (request: IncomingMessage, soc
     perMessageDeflate: false,
     maxPayload: frameBytesMax,
     maxFragments: frameFragmentsMax,
+    maxPendingAutoPongs: pongsPendingMax,
     closeTimeout: closeReadableMs,
     handleProtocols: offered => (offered.has(subprotocol) ? subprotocol : false),
   } as ConstructorParameters<typeof WebSocketServer>[0])

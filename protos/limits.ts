@@ -12,6 +12,8 @@ export const contentBytesMax = 16_384
 export const frameBytesMax = 65_536
 /** Fragments of one WebSocket message; more is an attack on the reassembly. */
 export const frameFragmentsMax = 1000
+/** Pongs that a socket may be owed: a burst of pings is counted (4429), only a flood beyond this is cut off. */
+export const pongsPendingMax = 10_000
 /** Nesting of a client's JSON; no legal frame needs more than 2. */
 export const jsonDepthMax = 16
 export const requestIdCharsMax = 64
