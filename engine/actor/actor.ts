@@ -46,6 +46,8 @@ export class Actor implements Source, Joinable {
   readonly #early = new Early()
   #onActive: ((state: State | undefined) => void)[] = []
   #generation = -1
+  /** Of the shard when the log was read: under another one the log may have grown without us. */
+  #epoch: number | undefined
   #loads = 0
   #joins = 0
   #usedAt: number
@@ -135,7 +137,7 @@ export class Actor implements Source, Joinable {
     if (this.#phase !== 'active' || !this.#state || this.#flight) return undefined
     const epoch = this.#context.epochOf(this.shard)
     if (epoch === undefined) return undefined
-    if (journal.generation !== this.#generation) {
+    if (journal.generation !== this.#generation || epoch !== this.#epoch) {
       this.#load()
       return undefined
     }
@@ -234,8 +236,19 @@ export class Actor implements Source, Joinable {
     this.#turns.drop()
   }
 
+  /** The shard came (again): what was known of the log before is read anew. */
+  refresh(): void {
+    // Never beside a statement under way: the read could miss its rows. The next take looks again.
+    if (this.#phase === 'active' && this.#isDated && !this.#flight) this.#load()
+  }
+
+  get #isDated(): boolean {
+    return this.#epoch !== this.#context.epochOf(this.shard)
+  }
+
   active(): Promise<State | undefined> {
-    if (this.#phase === 'active') return Promise.resolve(this.#state)
+    this.refresh()
+    if (this.#phase === 'active' && !this.#isDated) return Promise.resolve(this.#state)
     if (this.#phase === 'fenced') return Promise.resolve(undefined)
     return new Promise(done => this.#onActive.push(done))
   }
@@ -285,13 +298,15 @@ export class Actor implements Source, Joinable {
     const { journal, reads, world, metrics, log } = this.#context
     const load = ++this.#loads
     const { generation } = journal
+    const epoch = this.#context.epochOf(this.shard)
     metrics.parley_activations_total.inc()
     const loaded = reads.activation(this.id).then(found => {
       if (this.#phase === 'fenced' || load !== this.#loads) return
-      if (journal.generation !== generation) return this.#load()
+      if (journal.generation !== generation || this.#context.epochOf(this.shard) !== epoch) return this.#load()
       const snapshot = found && (found.head > 0 || found.members.length > 0) ? found : undefined
       if (!this.#state) this.#wasEmpty = !snapshot
       this.#generation = generation
+      this.#epoch = epoch
       this.#state = stateFrom(this.id, snapshot, this.#state, world.utf8Bytes)
       if (this.tail.last !== this.#state.head) this.tail.clear()
       this.#phase = 'active'
@@ -330,6 +345,7 @@ export class Actor implements Source, Joinable {
       if (this.#phase === 'fenced') return this.#returnStops(before)
       this.#turns.tend(this.#state)
       this.#waker.set(wakeAt(this.#state))
+      if (this.#onActive.length > 0) this.refresh()
       this.#work()
     } catch (error) {
       // The rows are stored. What could not leave is fetched by gateways that see a hole.

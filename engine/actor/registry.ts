@@ -214,6 +214,8 @@ export function createRegistry(deps: RegistryDeps): Registry {
     },
 
     async adopt(shards) {
+      const come = new Set(shards)
+      for (const actor of actors.values()) if (come.has(actor.shard)) actor.refresh()
       let pause = 50
       while (!isClosed) {
         const owned = shards.filter(s => deps.epochOf(s) !== undefined)

@@ -189,6 +189,22 @@ test('[T5] a third turn of one user waits for a slot, is told so, and runs when 
   await w.until(o => o.frame.type === 'chat.done' && o.label.conversation === idOf(2, 'c'))
 })
 
+test('[T4] queued questions of one conversation run one after the other, at once', async t => {
+  const w = new Worker()
+  t.after(() => w.close())
+  await w.ask(ann, ai())
+  const startedAt = performance.now()
+  const questions = [1, 2, 3, 4].map(n => w.give(ann, ask(n)))
+  for (const q of questions) assert.equal((await w.answered(q)).frame.type, 'ack')
+  await w.until(() => w.out.filter(o => o.frame.type === 'chat.done').length === 4)
+  assert.ok(performance.now() - startedAt < 1500, 'none waited out a pause')
+  const answers = w.log(room).filter(r => r.kind === 'message.new' && r.senderId === assistantId)
+  assert.deepEqual(
+    answers.map(r => (JSON.parse(r.body) as { inReplyTo: number }).inReplyTo),
+    [2, 3, 4, 5],
+  )
+})
+
 test('[T11] a provider that throws ends its turn failed, once, and the next goes on', async t => {
   const w = new Worker()
   t.after(() => w.close())

@@ -118,12 +118,11 @@ export class Turns {
   }
 
   #askSlot(run: Run, state: State): void {
-    const { directory, clock, timers, log, isDraining } = this.#context
+    const { directory, clock, log, isDraining } = this.#context
     if (isDraining || this.#isAsking) return
     if (this.#slotFor === run.id) return this.#offer()
     if (clock.mono() < this.#askAt) return
     this.#isAsking = true
-    this.#askAt = clock.mono() + slotRetryMs
     directory.takeSlot(run.requester, run.id).then(
       isTaken => {
         this.#isAsking = false
@@ -133,19 +132,25 @@ export class Turns {
           return this.#offer()
         }
         this.#waitsForSlotOf = run.requester
+        this.#pause()
         if (!this.#told.has(run.id)) {
           this.#told.clear()
           this.#told.add(run.id)
           this.#apply({ kind: 'run.waiting', runId: run.id, at: clock.now(), mono: clock.mono() })
         }
-        timers.after(slotRetryMs + 5, this.#offer)
       },
       error => {
         this.#isAsking = false
         log.warn('a slot could not be asked for', { convId: state.id, err: error })
-        timers.after(slotRetryMs + 5, this.#offer)
+        this.#pause()
       },
     )
+  }
+
+  #pause(): void {
+    const { clock, timers } = this.#context
+    this.#askAt = clock.mono() + slotRetryMs
+    timers.after(slotRetryMs + 1, this.#offer)
   }
 
   /** What the model is shown, read from the log at this moment. A failing read is tried again a few times. */
