@@ -87,6 +87,7 @@ export const cases: Case[] = [
       await ada.page.reload()
       await ada.row('burst 12.').waitFor()
       assert.deepEqual(await ada.texts(), before)
+      await ada.reaches('Hello Ben', 'read')
       await becomes(() => ada.field.inputValue(), 'a thought not yet sent', 'the draft')
       await ada.field.fill('')
     },

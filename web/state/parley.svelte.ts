@@ -24,6 +24,7 @@ const openRoomsMax = 8
 const firstEvents = 120
 const historyPage = 50
 const readEveryMs = 1000
+const positionsKeptMs = 300
 const bootRetryMs = 2000
 const presenceDoubtMs = 2000
 
@@ -58,6 +59,7 @@ export class Parley {
   #outbox: Outbox | undefined
   #opened: string[] = []
   #watched = ''
+  #positionTimers = new Map<Room, ReturnType<typeof setTimeout>>()
   #typedAt = new Map<string, number>()
   #readAt = 0
   #readTimer: ReturnType<typeof setTimeout> | undefined
@@ -94,9 +96,11 @@ export class Parley {
   }
 
   async logout(): Promise<void> {
-    const outbox = this.#outbox
+    // The socket goes first: the server ends it with the session, which would look like being signed out by others.
+    this.#connection?.dispose()
+    this.#connection = undefined
+    await this.#outbox?.wipe()
     await this.api.logout()
-    await outbox?.wipe()
     await this.#leave(undefined)
   }
 
@@ -131,6 +135,7 @@ export class Parley {
       }
       room.describe(dto.value)
     }
+    for (const [userId, position] of (await this.#outbox?.positions(room.id)) ?? []) room.moved(userId, position)
     const page = await this.api.events(room.id, Math.max(0, room.headSeq - firstEvents), 1000)
     if ('failure' in page) {
       room.loaded = page.failure.status === 404 ? 'missing' : 'failed'
@@ -260,6 +265,16 @@ export class Parley {
     this.#connection?.tell({ type: 'say', frame: { type, conversationId } })
   }
 
+  /** Receipts come in bursts; what is kept may lag a little. */
+  #keepPositions(room: Room): void {
+    if (this.#positionTimers.has(room)) return
+    const keep = () => {
+      this.#positionTimers.delete(room)
+      void this.#outbox?.keepPositions(room.id, new Map(room.positions))
+    }
+    this.#positionTimers.set(room, setTimeout(keep, positionsKeptMs))
+  }
+
   #saveDraft(): void {
     clearTimeout(this.#draftTimer)
     const room = this.current
@@ -320,6 +335,8 @@ export class Parley {
     this.#connection = undefined
     await this.#outbox?.close()
     this.#outbox = undefined
+    for (const timer of this.#positionTimers.values()) clearTimeout(timer)
+    this.#positionTimers.clear()
     this.rooms.clear()
     this.people = new People()
     this.#opened = []
@@ -447,9 +464,12 @@ export class Parley {
       case 'typing':
         this.rooms.get(frame.conversationId)?.typed(frame.userId, frame.on)
         return
-      case 'receipt.updated':
-        this.rooms.get(frame.conversationId)?.receipt(frame)
+      case 'receipt.updated': {
+        const room = this.rooms.get(frame.conversationId)
+        room?.receipt(frame)
+        if (room) this.#keepPositions(room)
         return
+      }
       case 'presence':
         this.people.presence.set(frame.userId, { status: frame.status, lastSeen: frame.lastSeen ?? null })
         return

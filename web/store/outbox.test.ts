@@ -50,7 +50,17 @@ test('O3 a refused message keeps its reason, and signing out leaves nothing', as
   await box.close()
 })
 
-test('O4 two people on one browser see only their own', async () => {
+test('O4 how far others got is kept per conversation', async () => {
+  const before = new Outbox('o5')
+  await before.keepPositions('room', new Map([['ben', { readSeq: 4, deliveredSeq: 6 }]]))
+  await before.close()
+  const after = new Outbox('o5')
+  assert.deepEqual([...(await after.positions('room'))], [['ben', { readSeq: 4, deliveredSeq: 6 }]])
+  assert.equal((await after.positions('other')).size, 0)
+  await after.close()
+})
+
+test('O5 two people on one browser see only their own', async () => {
   const [a, b] = [new Outbox('o4a'), new Outbox('o4b')]
   await a.keep({ letter: letter(1), writtenAt: 1 })
   assert.equal((await b.load()).kept.length, 0)

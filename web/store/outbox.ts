@@ -1,5 +1,6 @@
 /**
- * What must survive a reload: unsent messages with their ids, and drafts, in IndexedDB, one database per user.
+ * What must survive a reload: unsent messages with their ids, drafts, and how far others got, in IndexedDB, one database
+ * per user. Positions only grow, so one kept here stays true; without them a reload would take ticks back.
  * Refuses to send: it only keeps. Without IndexedDB (some private windows) everything still works until the reload.
  */
 import type { Outgoing } from '../wire/machine.ts'
@@ -19,6 +20,11 @@ export interface Draft {
   conversationId: string
   text: string
 }
+
+const stores = ['outbox', 'drafts', 'positions'] as const
+
+/** User id → how far they got in one conversation. */
+export type Positions = ReadonlyMap<string, { readSeq: number; deliveredSeq: number }>
 
 export class Outbox {
   readonly #db: Promise<IDBDatabase | undefined>
@@ -63,11 +69,22 @@ export class Outbox {
     )
   }
 
+  async positions(conversationId: string): Promise<Positions> {
+    const db = await this.#db
+    if (!db) return new Map()
+    const store = db.transaction('positions').objectStore('positions')
+    const row = await result<{ positions: Positions } | undefined>(store.get(conversationId))
+    return row?.positions ?? new Map()
+  }
+
+  keepPositions(conversationId: string, positions: Positions): Promise<void> {
+    return this.#write(work => work.objectStore('positions').put({ conversationId, positions }))
+  }
+
   /** Removes everything of this user: signing out leaves nothing behind. */
   async wipe(): Promise<void> {
     await this.#write(work => {
-      work.objectStore('outbox').clear()
-      work.objectStore('drafts').clear()
+      for (const store of stores) work.objectStore(store).clear()
     })
   }
 
@@ -78,7 +95,7 @@ export class Outbox {
   async #write(act: (work: IDBTransaction) => void): Promise<void> {
     const db = await this.#db
     if (!db) return
-    const work = db.transaction(['outbox', 'drafts'], 'readwrite', { durability: 'strict' })
+    const work = db.transaction([...stores], 'readwrite', { durability: 'strict' })
     act(work)
     await new Promise<void>((resolve, reject) => {
       work.oncomplete = () => resolve()
@@ -92,6 +109,7 @@ function open(name: string): Promise<IDBDatabase> {
   request.onupgradeneeded = () => {
     request.result.createObjectStore('outbox', { keyPath: 'id' })
     request.result.createObjectStore('drafts', { keyPath: 'conversationId' })
+    request.result.createObjectStore('positions', { keyPath: 'conversationId' })
   }
   return result(request)
 }
