@@ -99,8 +99,8 @@ const rules: readonly Rule[] = [
     name: 'list',
     test: /\blist\b/iu,
     answer: ({ last }) => {
-      const topics = topicsOf(last.text)
-      const lines = (topics.length > 0 ? topics : ['think', 'write', 'read it again']).map((t, i) => `${i + 1}. ${t}`)
+      const items = itemsOf(last.text)
+      const lines = (items.length > 0 ? items : ['think', 'write', 'read it again']).map((t, i) => `${i + 1}. ${t}`)
       return ['As a list:', '', ...lines].join('\n')
     },
   },
@@ -159,6 +159,13 @@ function quote(text: string): string {
   return `“${chars.length > 60 ? `${chars.slice(0, 57).join('').trimEnd()}…` : line}”`
 }
 
+/** What a message lists: behind its last colon or "list of", between commas, semicolons and "and". */
+function itemsOf(text: string): string[] {
+  const listed = text.split(/:\s|\blist of\b|\blist\b/iu).at(-1) ?? ''
+  const items = listed.split(/[,;\n]|\band\b/iu).map(item => item.replace(/^[\s\-*.]+|[\s.!?]+$/gu, ''))
+  return items.filter(Boolean).slice(0, 20)
+}
+
 /** Up to two words that a message seems to be about: its longest, in order, with the common ones left out. */
 function topicsOf(text: string): string[] {
   const found = (text.match(/[\p{L}\p{N}][\p{L}\p{N}'’-]{3,39}/gu) ?? []).filter(w => !common.has(w.toLowerCase()))
@@ -168,7 +175,7 @@ function topicsOf(text: string): string[] {
 }
 
 const common = new Set(
-  `about after again because been before being could does doing each every from give have here into just know like list make
+  `about after again assistant because been before being could does doing each every from give have here into just know like list make
   many more most much need only other please really said same should some such tell than thank that their them then there these
   they thing things think this those very want wants well were what when where which while will with would write your yours`
     .split(/\s+/)

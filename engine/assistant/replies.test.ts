@@ -49,6 +49,18 @@ test('[M3] asked for a summary it says what was said', () => {
   assert.match(answer, /“Bread too”/)
 })
 
+test('[M3] asked for a list it lists what was named', () => {
+  const said = (text: string) =>
+    replyTo([user(text)])
+      .deltas.join('')
+      .split('\n')
+      .slice(2)
+  const items = ['1. warm socks', '2. headlamp', '3. tea']
+  assert.deepEqual(said('Ben: Coffee is mine. @assistant make a list: warm socks, headlamp and tea.'), items)
+  assert.deepEqual(said('a list of warm socks; headlamp, tea'), items)
+  assert.equal(said('a list').length, 3)
+})
+
 test('[M4] every answer is non-empty text that fits a message of any conversation', () => {
   for (const text of [
     '',
