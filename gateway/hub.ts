@@ -28,7 +28,7 @@ export interface HubDeps {
   answered(label: Label, body: Uint8Array): void
 }
 
-const drainPollMs = 25
+const drainPollMs = 10
 /** Memberships that keep changing while they are read: the last reading counts, later changes come as facts. */
 const readsMax = 4
 

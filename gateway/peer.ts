@@ -3,9 +3,17 @@
  * place in a room. Plain state of fixed shape; what happens to it is decided in rooms.ts and hub.ts.
  */
 import type { Letter } from '#protos/letter.ts'
+import { catchUpBytesMax } from '#protos/limits.ts'
 import type { Framed } from './framing.ts'
 import type { Outbox } from './outbox.ts'
 import type { Asked } from './session.ts'
+
+/** How much of the log one reading asks for. */
+export interface Chunk {
+  events: number
+  bytes: number
+}
+export const firstChunk: Chunk = { events: 32, bytes: catchUpBytesMax }
 
 export interface PendingDone {
   frame: Framed
@@ -31,6 +39,7 @@ export class Seat {
   joinedFrame: { frame: Framed; headSeq: number } | undefined
   /** To be caught up from the log; nothing is pushed until then. */
   isBehind = false
+  chunk = firstChunk
   /** The answer in progress whose text was pushed up to this byte. */
   streamId = ''
   streamEnd = 0

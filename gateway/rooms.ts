@@ -9,9 +9,9 @@ import type { Clock } from '#engine/ops/clock.ts'
 import type { Log } from '#engine/ops/log.ts'
 import type { Metrics } from '#engine/ops/metrics.ts'
 import { assistantId } from '#protos/ids.ts'
-import { catchUpBytesMax, catchUpEventsMax, receiptMembersMax } from '#protos/limits.ts'
+import { catchUpEventsMax, receiptMembersMax } from '#protos/limits.ts'
 import { type Framed, frameText } from './framing.ts'
-import { type Peer, type PendingDone, Room, Seat } from './peer.ts'
+import { type Chunk, firstChunk, type Peer, type PendingDone, Room, Seat } from './peer.ts'
 import { codeOf, type LogFrame, type Reads } from './reads.ts'
 
 export interface RoomsDeps {
@@ -33,7 +33,6 @@ export interface Fact {
   leaver: string | undefined
 }
 
-const chunk = { events: catchUpEventsMax, bytes: catchUpBytesMax }
 /** A chat.done that was lost with its link is made again from the answer after this. */
 const doneGraceMs = 1500
 const donesMax = 16
@@ -120,9 +119,11 @@ export class Rooms {
 
   async #fill(room: Room): Promise<void> {
     const { reads, log, clock } = this.#deps
+    let chunk = firstChunk
     try {
       while (room.last < room.target && this.all.get(room.id) === room) {
         const frames = await reads.frames(room.id, room.last, room.target, chunk)
+        chunk = nextChunk(chunk, frames.length)
         if (frames[0]?.seq !== room.last + 1) throw new Error(`the log of a conversation lacks ${room.last + 1}`)
         for (const frame of frames) {
           if (frame.seq !== room.last + 1) continue
@@ -304,7 +305,8 @@ export class Rooms {
     // Before room.joined nothing above its head may come.
     const target = Math.min(seat.until, joined ? joined.headSeq : room.last)
     if (seat.last < target) {
-      const frames = await reads.frames(room.id, seat.last, target, chunk)
+      const frames = await reads.frames(room.id, seat.last, target, seat.chunk)
+      seat.chunk = nextChunk(seat.chunk, frames.length)
       if (!peer.behind.has(seat)) return
       if (frames[0]?.seq !== seat.last + 1) throw new Error(`the log of a conversation lacks ${seat.last + 1}`)
       for (const frame of frames) {
@@ -378,6 +380,12 @@ export class Rooms {
     }
     return { frame: frameText(JSON.stringify(frame)), seq: answer.seq, answerId: messageId, bytes }
   }
+}
+
+/** Reading many large events to use a few is waste: the next reading asks for about as many as fitted into this one. */
+function nextChunk(chunk: Chunk, got: number): Chunk {
+  const events = got >= chunk.events ? Math.min(catchUpEventsMax, chunk.events * 2) : Math.max(8, got + 2)
+  return { ...chunk, events }
 }
 
 function factOf(frame: LogFrame): Fact {
