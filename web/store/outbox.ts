@@ -3,7 +3,7 @@
  * per user. Positions only grow, so one kept here stays true; without them a reload would take ticks back.
  * Refuses to send: it only keeps. Without IndexedDB (some private windows) everything still works until the reload.
  */
-import type { Outgoing } from '../wire/machine.ts'
+import type { Outgoing } from '../wire/wire.ts'
 
 /** Unsent messages of one user; more is no writing but a fault, and the composer says so. */
 export const outboxMax = 500

@@ -3,7 +3,8 @@
  * Decides nothing; what it cannot do by itself (refresh a token, show a frame) it hands to its owner.
  */
 import type { ServerFrame } from '#protos/catalogue.ts'
-import { dueAt, newWire, type Phase, transition, type Wire, type WireEffect, type WireEvent } from './machine.ts'
+import { dueAt, transition } from './machine.ts'
+import { newWire, type Phase, type Wire, type WireEffect, type WireEvent } from './wire.ts'
 
 export interface ConnectionOwner {
   refresh(): Promise<{ token: string } | { isFinal: boolean }>

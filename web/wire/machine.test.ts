@@ -2,23 +2,9 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import fc from 'fast-check'
 import type { ClientFrame, ServerFrame } from '#protos/catalogue.ts'
-import {
-  answerMsMax,
-  backoffFirstMs,
-  backoffMaxMs,
-  dueAt,
-  inFlightMax,
-  newWire,
-  type Outgoing,
-  openingMsMax,
-  pongMsMax,
-  quietMs,
-  serverFailuresMax,
-  transition,
-  type Wire,
-  type WireEffect,
-  type WireEvent,
-} from './machine.ts'
+import { answerMsMax, inFlightMax, serverFailuresMax } from './lanes.ts'
+import { backoffFirstMs, backoffMaxMs, dueAt, openingMsMax, pongMsMax, quietMs, transition } from './machine.ts'
+import { newWire, type Outgoing, type Wire, type WireEffect, type WireEvent } from './wire.ts'
 
 const ts = '2026-01-01T00:00:00.000Z'
 const room = '00000000-0000-7000-8000-000000000001'

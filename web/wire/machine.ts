@@ -1,11 +1,12 @@
 /**
  * The connection as a pure machine: when to open, authenticate, rejoin, resend and give up, and in which order frames leave.
  * It owns the queue of unanswered sends and the highest seq of each conversation; it touches no socket, clock or store.
- * Rules W1–W12 are named by the tests beside it.
+ * Rules W1–W15 are named by the tests beside it.
  */
 import type { ClientFrame, DurableFrame, FleetingFrame, ServerFrame } from '#protos/catalogue.ts'
 import { type AfterClose, afterClose } from '#protos/errors.ts'
-import { refusalQuietMs } from '#protos/limits.ts'
+import { acked, again, answerMsMax, holdDefaultMs, laneDueAt, pump, queueUp, refused, unsent } from './lanes.ts'
+import { type Lane, type Moment, newWire, type Turned, type Wire, type WireEffect, type WireEvent } from './wire.ts'
 
 /** First pause before a reconnect is up to this, doubled each time, with full jitter. */
 export const backoffFirstMs = 500
@@ -15,120 +16,6 @@ export const openingMsMax = 10_000
 /** Quiet after which the client asks for a `pong`; the browser hides the server's own pings. */
 export const quietMs = 20_000
 export const pongMsMax = 10_000
-/** A send without any answer is sent again with the same id: above the 12 s within which a server must know. */
-export const answerMsMax = 15_000
-/** Unanswered sends per conversation on the wire: far below the server's 256, and a reconnect resends little. */
-export const inFlightMax = 32
-/** A send that the server fails to serve this often is shown as failed. */
-export const serverFailuresMax = 5
-const holdDefaultMs = 1000
-
-export type Phase = 'off' | 'connecting' | 'authenticating' | 'ready' | 'waiting' | 'refreshing' | 'stopped'
-
-export interface Outgoing {
-  type: 'message.send' | 'chat.send'
-  conversationId: string
-  clientMessageId: string
-  content: string
-  replyTo?: number
-}
-
-interface Queued {
-  letter: Outgoing
-  /** When it left on the current socket; absent: not yet, or refused since. */
-  sentAt?: number
-  failures: number
-  /** Refusals for load so far. */
-  refusals: number
-}
-
-/** The unanswered sends of one conversation, oldest first. */
-interface Lane {
-  queue: readonly Queued[]
-  /** Nothing leaves before this. */
-  holdUntil: number
-  /** After a refusal for load: one unanswered send at a time, until the queue is empty. */
-  single: boolean
-}
-
-interface Joined {
-  askedAt?: number
-  /** A refused join is asked again then. */
-  againAt?: number
-}
-
-export interface Wire {
-  phase: Phase
-  /** When the phase began. */
-  phaseAt: number
-  attempt: number
-  retryAt?: number
-  /** Since when there is no `ready` socket; absent while there is one. */
-  lostAt?: number
-  isOffline: boolean
-  heardAt: number
-  pingedAt?: number
-  /** The gateway asked to be left at this time. */
-  leaveAt?: number
-  token?: string
-  lanes: ReadonlyMap<string, Lane>
-  joined: ReadonlyMap<string, Joined>
-  heads: ReadonlyMap<string, number>
-  watched: readonly string[]
-}
-
-export type WireEvent =
-  | { type: 'start'; token?: string }
-  | { type: 'stop' }
-  | { type: 'opened' }
-  | { type: 'received'; frame: ServerFrame }
-  | { type: 'closed'; code: number }
-  | { type: 'refreshed'; token: string }
-  | { type: 'refresh_failed'; isFinal: boolean }
-  | { type: 'online' }
-  | { type: 'offline' }
-  | { type: 'retry' }
-  | { type: 'woke' }
-  | { type: 'send'; letter: Outgoing }
-  | { type: 'join'; conversationId: string; head: number }
-  | { type: 'leave'; conversationId: string }
-  | { type: 'watch'; userIds: readonly string[] }
-  | { type: 'say'; frame: ClientFrame<'typing.start' | 'typing.stop' | 'receipt.read' | 'chat.stop'> }
-
-export type WireEffect =
-  /** The token goes with the upgrade: a cookie that goes too is then not looked at, and a round trip is saved. */
-  | { type: 'open'; token: string }
-  | { type: 'close' }
-  | { type: 'write'; frame: ClientFrame }
-  | { type: 'refresh' }
-  | { type: 'deliver'; frame: ServerFrame }
-  | { type: 'stored'; letter: Outgoing; ack: FleetingFrame<'ack'> }
-  | { type: 'refused'; letter: Outgoing; error: FleetingFrame<'error'> }
-  | { type: 'held'; conversationId: string; until: number }
-  | { type: 'ended'; code: number }
-
-/** Monotonic milliseconds and a number in [0, 1): the only things of the world that decisions need. */
-export interface Moment {
-  now: number
-  random: number
-}
-
-export interface Turned {
-  wire: Wire
-  effects: WireEffect[]
-}
-
-export const newWire: Wire = {
-  phase: 'off',
-  phaseAt: 0,
-  attempt: 0,
-  isOffline: false,
-  heardAt: 0,
-  lanes: new Map(),
-  joined: new Map(),
-  heads: new Map(),
-  watched: [],
-}
 
 export function transition(wire: Wire, event: WireEvent, at: Moment): Turned {
   switch (event.type) {
@@ -202,9 +89,8 @@ export function dueAt(wire: Wire): number | undefined {
       else if (room.askedAt !== undefined) times.push(room.askedAt + answerMsMax)
     }
     for (const lane of wire.lanes.values()) {
-      const oldest = lane.queue.find(q => q.sentAt !== undefined)
-      if (oldest) times.push(oldest.sentAt! + answerMsMax)
-      else if (lane.queue.length > 0) times.push(lane.holdUntil)
+      const due = laneDueAt(lane)
+      if (due !== undefined) times.push(due)
     }
   }
   return times.length > 0 ? Math.min(...times) : undefined
@@ -418,48 +304,9 @@ const watchWrite = (userIds: readonly string[]): WireEffect => ({
   frame: { type: 'presence.watch', userIds: [...userIds] },
 })
 
-// --- sends -----------------------------------------------------------------------------------------------------------------
-
-const emptyLane: Lane = { queue: [], holdUntil: 0, single: false }
-
-function queueUp(wire: Wire, letter: Outgoing): Wire {
-  const lane = wire.lanes.get(letter.conversationId) ?? emptyLane
-  if (lane.queue.some(q => q.letter.clientMessageId === letter.clientMessageId)) return wire
-  return setLane(wire, letter.conversationId, { ...lane, queue: [...lane.queue, { letter, failures: 0, refusals: 0 }] })
-}
-
-/** Sends of a conversation that got no answer at all are unknown, so they count as not sent. */
-function again(wire: Wire, id: string, at: Moment): Wire {
-  const lane = wire.lanes.get(id)
-  if (!lane?.queue.some(q => q.sentAt !== undefined && q.sentAt + answerMsMax <= at.now)) return wire
-  return setLane(wire, id, { ...lane, queue: lane.queue.map(unsent) })
-}
-
-/** Writes what may leave now, in order. */
-function pump(wire: Wire, id: string, at: Moment): Turned {
-  const lane = wire.lanes.get(id)
-  if (wire.phase !== 'ready' || !lane || lane.holdUntil > at.now) return { wire, effects: [] }
-  let room = (lane.single ? 1 : inFlightMax) - lane.queue.filter(q => q.sentAt !== undefined).length
-  const effects: WireEffect[] = []
-  const queue = lane.queue.map(q => {
-    if (q.sentAt !== undefined || room <= 0) return q
-    room--
-    effects.push({ type: 'write', frame: { ...q.letter, requestId: q.letter.clientMessageId } })
-    return { ...q, sentAt: at.now }
-  })
-  return effects.length > 0 ? { wire: setLane(wire, id, { ...lane, queue }), effects } : { wire, effects }
-}
-
-function acked(wire: Wire, ack: FleetingFrame<'ack'>, at: Moment): Turned {
-  const found = find(wire, ack.clientMessageId)
-  if (!found) return { wire, effects: [] }
-  const pumped = pump(without(wire, found.letter), found.letter.conversationId, at)
-  return { wire: pumped.wire, effects: [{ type: 'stored', letter: found.letter, ack }, ...pumped.effects] }
-}
-
 function failed(wire: Wire, error: FleetingFrame<'error'>, at: Moment): Turned {
-  const found = find(wire, error.requestId)
-  if (found) return refused(wire, found, error, at)
+  const ofSend = refused(wire, error, at)
+  if (ofSend) return ofSend
   for (const [id, room] of wire.joined) {
     if (error.requestId !== joinRequest(id) || room.askedAt === undefined) continue
     const joined = new Map(wire.joined)
@@ -471,50 +318,6 @@ function failed(wire: Wire, error: FleetingFrame<'error'>, at: Moment): Turned {
     return { wire: { ...wire, joined }, effects }
   }
   return { wire, effects: [{ type: 'deliver', frame: error }] }
-}
-
-function refused(wire: Wire, found: Queued, error: FleetingFrame<'error'>, at: Moment): Turned {
-  const { letter } = found
-  const id = letter.conversationId
-  const failures = found.failures + (error.code === 'SERVER' ? 1 : 0)
-  // BUSY means five questions wait already: a person decides whether to ask again.
-  if (!error.retryable || error.code === 'BUSY' || error.code === 'UPSTREAM' || failures >= serverFailuresMax) {
-    const pumped = pump(without(wire, letter), id, at)
-    return { wire: pumped.wire, effects: [{ type: 'refused', letter, error }, ...pumped.effects] }
-  }
-  const lane = wire.lanes.get(id)!
-  // Refused twice: perhaps the server waits for another id first. Its patience ends after this much quiet.
-  const leastMs = found.refusals > 0 ? refusalQuietMs + 100 : 0
-  const holdUntil = Math.max(lane.holdUntil, at.now + Math.max(leastMs, error.retryAfterMs ?? holdDefaultMs))
-  const queue = lane.queue.map(q => (q === found ? { letter, failures, refusals: q.refusals + 1 } : q))
-  return {
-    wire: setLane(wire, id, { queue, holdUntil, single: true }),
-    effects: error.code === 'RLIMIT' ? [{ type: 'held', conversationId: id, until: holdUntil }] : [],
-  }
-}
-
-const unsent = ({ letter, failures, refusals }: Queued): Queued => ({ letter, failures, refusals })
-
-function find(wire: Wire, clientMessageId: string | undefined): Queued | undefined {
-  if (clientMessageId === undefined) return undefined
-  for (const lane of wire.lanes.values()) {
-    const found = lane.queue.find(q => q.letter.clientMessageId === clientMessageId)
-    if (found) return found
-  }
-  return undefined
-}
-
-function without(wire: Wire, letter: Outgoing): Wire {
-  const lane = wire.lanes.get(letter.conversationId)!
-  const queue = lane.queue.filter(q => q.letter.clientMessageId !== letter.clientMessageId)
-  return setLane(wire, letter.conversationId, { ...lane, queue, single: lane.single && queue.length > 0 })
-}
-
-function setLane(wire: Wire, id: string, lane: Lane): Wire {
-  const lanes = new Map(wire.lanes)
-  if (lane.queue.length === 0) lanes.delete(id)
-  else lanes.set(id, lane)
-  return { ...wire, lanes }
 }
 
 function clear<K extends 'retryAt' | 'pingedAt' | 'leaveAt' | 'lostAt' | 'token'>(wire: Wire, key: K): Omit<Wire, K> {
