@@ -21,7 +21,7 @@ import { actorIdleMs, actorYoungMs, letterAgeMsMax, receiptMembersMax, slotRetry
 import type { Context } from './context.ts'
 import { Early } from './early.ts'
 import { type Joinable, join } from './join.ts'
-import { isStale, needsLookUp, prepare } from './look-up.ts'
+import { needsLookUp, prepare } from './look-up.ts'
 import { Mailbox, type Waiting } from './mailbox.ts'
 import type { Contribution, Delivery, Outcome, ReceiptRow, Source } from './ports.ts'
 import { ageOf, fail, refuse } from './refusals.ts'
@@ -150,30 +150,19 @@ export class Actor implements Source, Joinable {
     } catch (error) {
       log.error('a turn broke an invariant', { convId: this.id, code: owed!.kind, err: error })
     }
-    while (!take.isFull(room)) {
-      const item = this.#mailbox.peek()
-      if (!item?.isReady) break
-      if (isStale(item, take.draft.head)) {
-        this.#prepare(item, 'stored')
-        break
-      }
-      let asked: 'stored' | 'blocks' | undefined
-      try {
-        asked = take.letter(item, commandEvent(item, at, mono, ageOf(item.delivery, mono) > letterAgeMsMax))
-      } catch (error) {
-        // A rule of ours is broken. The letter is answered, the draft goes on without it: its state was not touched.
-        this.#mailbox.shift()
-        log.error('a command broke an invariant', { convId: this.id, code: item.command.type, err: error })
-        this.#fail(item.from, { code: 'SERVER', message: 'this could not be done' })
-        continue
-      }
-      if (asked) {
-        this.#prepare(item, asked)
-        break
-      }
-      this.#mailbox.shift()
-      metrics.parley_mailbox_wait_ms.observe(mono - item.delivery.arrivedAt)
-    }
+    take.fill(
+      room,
+      this.#mailbox,
+      { at, mono },
+      {
+        prepare: (item, what) => this.#prepare(item, what),
+        broke: (item, error) => {
+          log.error('a command broke an invariant', { convId: this.id, code: item.command.type, err: error })
+          this.#fail(item.from, { code: 'SERVER', message: 'this could not be done' })
+        },
+        took: item => metrics.parley_mailbox_wait_ms.observe(mono - item.delivery.arrivedAt),
+      },
+    )
     if (take.isEmpty) {
       // Nothing to store: what was decided rests on committed state and may leave now.
       if (take.letters.length > 0) this.#adopt(take)
@@ -418,20 +407,5 @@ export class Actor implements Source, Joinable {
 
   #fail(to: Requester, failure: Failure): void {
     fail(this.#context, { conversation: this.id, shard: this.shard }, to, failure)
-  }
-}
-
-function commandEvent(item: Waiting, at: number, mono: number, isExpired: boolean): CommandEvent {
-  const { command, from, stored, blocks, isAgain } = item
-  return {
-    kind: 'command',
-    command,
-    from,
-    at,
-    mono,
-    isExpired,
-    isAgain,
-    ...(stored === undefined ? {} : { stored }),
-    ...(blocks === undefined ? {} : { blocks }),
   }
 }

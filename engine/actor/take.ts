@@ -6,11 +6,28 @@ import type { Effect, EventRow, SegmentRow, SideChange } from '#engine/conversat
 import type { CommandEvent, RunEvent, World } from '#engine/conversation/events.ts'
 import type { State } from '#engine/conversation/state.ts'
 import { transition } from '#engine/conversation/transition.ts'
-import type { Waiting } from './mailbox.ts'
+import { letterAgeMsMax } from '#protos/limits.ts'
+import { isStale } from './look-up.ts'
+import type { Mailbox, Waiting } from './mailbox.ts'
 import type { Contribution } from './ports.ts'
+import { ageOf, isSend } from './refusals.ts'
 
 /** What a row costs beside its text, roughly. */
 const rowBytes = 160
+
+export interface Room {
+  rows: number
+  bytes: number
+  letters: number
+}
+
+/** What a draft needs done with a letter. */
+interface Calls {
+  /** It waits for this read; it keeps its place. */
+  prepare(item: Waiting, what: 'stored' | 'blocks'): void
+  broke(item: Waiting, error: unknown): void
+  took(item: Waiting): void
+}
 
 export class Take {
   draft: State
@@ -34,7 +51,7 @@ export class Take {
     return this.#events.length === 0 && this.#segments.length === 0 && this.#sides.length === 0
   }
 
-  isFull(room: { rows: number; bytes: number; letters: number }): boolean {
+  isFull(room: Room): boolean {
     const used = this.letters.length + (this.hasRun ? 1 : 0)
     const rows = this.#events.length + this.#segments.length
     return used >= room.letters || rows >= room.rows || this.#bytes >= room.bytes
@@ -47,12 +64,31 @@ export class Take {
     this.#gather(effects)
   }
 
+  /** Uses letters in their order as long as there is room and nothing must be read first. */
+  fill(room: Room, mailbox: Mailbox, time: { at: number; mono: number }, calls: Calls): void {
+    while (!this.isFull(room)) {
+      const item = mailbox.peek()
+      if (!item?.isReady) return
+      if (isStale(item, this.draft.head)) return calls.prepare(item, 'stored')
+      let asked: 'stored' | 'blocks' | undefined
+      try {
+        asked = this.#letter(item, commandEvent(item, time))
+      } catch (error) {
+        // A rule of ours is broken. The letter is answered, the draft goes on without it: its state was not touched.
+        mailbox.shift()
+        calls.broke(item, error)
+        continue
+      }
+      if (asked) return calls.prepare(item, asked)
+      mailbox.shift()
+      calls.took(item)
+    }
+  }
+
   /** What must be read before this letter can be decided; undefined when it is decided and part of the draft. */
-  letter(item: Waiting, event: CommandEvent): 'stored' | 'blocks' | undefined {
-    const { type } = item.command
-    const isSend = type === 'message.send' || type === 'chat.send'
+  #letter(item: Waiting, event: CommandEvent): 'stored' | 'blocks' | undefined {
     const pair = `${item.delivery.origin.linkId}:${item.from.socket}`
-    const before = isSend && item.from.socket !== 0 ? this.#behind.get(pair) : undefined
+    const before = isSend(item) && item.from.socket !== 0 ? this.#behind.get(pair) : undefined
     if (before) {
       this.letters.push(item)
       this.effects.push({ ...before, to: item.from })
@@ -84,5 +120,20 @@ export class Take {
         this.#bytes += effect.segment.text.length + rowBytes
       } else if (effect.kind === 'side') this.#sides.push(effect.change)
     }
+  }
+}
+
+function commandEvent(item: Waiting, { at, mono }: { at: number; mono: number }): CommandEvent {
+  const { command, from, stored, blocks, isAgain } = item
+  return {
+    kind: 'command',
+    command,
+    from,
+    at,
+    mono,
+    isExpired: ageOf(item.delivery, mono) > letterAgeMsMax,
+    isAgain,
+    ...(stored === undefined ? {} : { stored }),
+    ...(blocks === undefined ? {} : { blocks }),
   }
 }

@@ -71,7 +71,7 @@ test('[T6] half a character is held back, and later deltas gather', async t => {
   t.after(() => w.close())
   await w.ask(ann, ai())
   w.provider.script = async function* () {
-    for (const text of ['a\ud83d', '\ude42b', ...'cdefghijklmnop', '\0']) yield { kind: 'delta', text }
+    for (const text of ['a\ud83d', '\ude42b', ...'cdefghijklmnop'.split(''), '\0']) yield { kind: 'delta', text }
     yield end
   }
   await w.ask(ann, ask(1))

@@ -74,8 +74,8 @@ export interface Rules {
 /** Functions a decision needs and may not own. Digests are of UTF-8 bytes. */
 export interface World {
   rules: Rules
-  id(): string
-  sha1(bytes: Uint8Array): Uint8Array
-  sha256(text: string): Uint8Array
-  utf8Bytes(text: string): number
+  id: () => string
+  sha1: (bytes: Uint8Array) => Uint8Array
+  sha256: (text: string) => Uint8Array
+  utf8Bytes: (text: string) => number
 }
