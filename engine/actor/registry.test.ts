@@ -187,3 +187,34 @@ test('[S6] a body that is no command is answered, not dropped', async t => {
   const answer = await w.ask(ann, bad)
   assert.deepEqual([answer['code'], answer['field']], ['VALIDATION', 'seq'])
 })
+
+test('[S5] what waits longer than twelve seconds for the database is refused, unless it may be stored', async t => {
+  const w = new Worker()
+  t.after(() => w.close())
+  await w.ask(ann, create())
+  const other = idOf(2, 'c')
+  w.isAway = true
+  const fresh = w.give(ann, create(other), { socket: 0 })
+  const resent = w.give(ann, create(other), { socket: 0, flags: letterFlags.resend })
+  const joining = w.give(ann, { type: 'room.join', conversationId: other })
+  w.ahead = 12_500
+  assert.equal((await w.answered(fresh)).frame.type, 'UNAVAILABLE')
+  assert.equal((await w.answered(joining)).frame['code'], 'UNAVAILABLE')
+  assert.ok(!w.out.some(o => o.label.attempt === resent), 'its outcome is unknown: silence')
+  w.isAway = false
+  assert.equal((await w.answered(resent)).frame.type, 'UNAVAILABLE', 'looked up, absent, too old')
+})
+
+test('[P5] an idle actor flushes its receipts and leaves memory; the next letter finds everything', async t => {
+  const w = new Worker()
+  t.after(() => w.close())
+  await w.ask(ann, create())
+  await w.ask(ann, send(1))
+  w.ahead = 70_000
+  const until = performance.now() + 6000
+  while (w.registry.stats().actors > 0 && performance.now() < until) await sleep(20)
+  assert.equal(w.registry.stats().actors, 0)
+  assert.equal(w.database.conversations.get(room)!.members.get(ann)!.readSeq, 3)
+  assert.equal((await w.ask(ann, send(1)))['duplicate'], true)
+  assert.equal((await w.ask(ben, send(2)))['seq'], 4)
+})

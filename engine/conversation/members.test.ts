@@ -55,7 +55,12 @@ test('[C4] everybody hears conversation.added with headSeq 0 before the events',
   ]
   const effects = s.as(ann, { type: 'conversation.create', kind: 'group', members })
   assert.deepEqual(kinds(effects), [
-    ...['conversation.added', 'conversation.added', 'side', 'room.member_joined', 'room.member_joined', 'ack'],
+    'conversation.added',
+    'conversation.added',
+    'side',
+    'room.member_joined',
+    'room.member_joined',
+    'ack',
   ])
   assert.deepEqual(
     effects.flatMap(e => (e.kind === 'user' ? [[e.userId, e.headSeq]] : [])),

@@ -215,7 +215,7 @@ export function update(step: Step, { command, from }: CommandEvent<Command<'conv
   step.ack(from, { messageId: row.messageId, seq: row.seq, duplicate: false })
 }
 
-export function destroy(step: Step, { command: _, from, isAgain }: CommandEvent<Command<'conversation.delete'>>): void {
+export function destroy(step: Step, { from, isAgain }: CommandEvent<Command<'conversation.delete'>>): void {
   const { state } = step
   const me = state.members.get(from.principal)
   // Deletion makes no event to look up: a second take of the same letter finds its own work done.
