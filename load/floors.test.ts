@@ -6,7 +6,18 @@ import test from 'node:test'
 
 const root = path.resolve(import.meta.dirname, '..')
 
-const belowLinks = ['protos', 'conversation', 'ops', 'ports', 'actor', 'storage', 'soft', 'assistant', 'cluster']
+const belowLinks = [
+  'protos',
+  'conversation',
+  'ops',
+  'ports',
+  'actor',
+  'storage',
+  'soft',
+  'tools',
+  'assistant',
+  'cluster',
+]
 
 /** Rooms, most specific path first; each with the rooms that it may import beside itself. */
 const rooms: { room: string; paths: string[]; mayImport: string[] }[] = [
@@ -17,7 +28,18 @@ const rooms: { room: string; paths: string[]; mayImport: string[] }[] = [
   { room: 'actor', paths: ['engine/actor/'], mayImport: ['protos', 'conversation', 'ops', 'ports'] },
   { room: 'storage', paths: ['engine/storage/', 'migrations/'], mayImport: ['protos', 'ops', 'ports'] },
   { room: 'soft', paths: ['engine/soft/'], mayImport: ['protos', 'ops', 'ports'] },
-  { room: 'assistant', paths: ['engine/assistant/'], mayImport: ['protos', 'ops', 'ports'] },
+  // One implementation of the tools behind four doors: the loop's, the gateway's, and the two of MCP.
+  {
+    room: 'tools',
+    paths: [
+      'engine/assistant/tools.ts',
+      'engine/assistant/tasks.ts',
+      'engine/assistant/similar.ts',
+      'engine/assistant/mcp-server.ts',
+    ],
+    mayImport: ['protos', 'ops'],
+  },
+  { room: 'assistant', paths: ['engine/assistant/'], mayImport: ['protos', 'ops', 'ports', 'tools'] },
   { room: 'cluster', paths: ['engine/cluster/'], mayImport: ['protos', 'ops', 'storage'] },
   { room: 'server', paths: ['engine/server/'], mayImport: belowLinks },
   { room: 'client', paths: ['engine/client/'], mayImport: belowLinks },
@@ -28,7 +50,7 @@ const rooms: { room: string; paths: string[]; mayImport: string[] }[] = [
   },
   // The command and the parent of the processes: they spawn by path.
   { room: 'process', paths: ['engine/process/', 'engine/cli.ts'], mayImport: ['protos', 'ops', 'storage', 'cluster'] },
-  { room: 'gateway', paths: ['gateway/'], mayImport: ['protos', 'ops', 'client', 'storage', 'soft'] },
+  { room: 'gateway', paths: ['gateway/'], mayImport: ['protos', 'ops', 'client', 'storage', 'soft', 'tools'] },
   { room: 'web', paths: ['web/'], mayImport: ['protos'] },
   { room: 'load', paths: ['load/'], mayImport: ['*'] },
 ]

@@ -166,6 +166,43 @@ create table signing_key (
   public_jwk jsonb not null,
   created_at timestamp with time zone not null default clock_timestamp()
 );
+create table task (
+  id uuid not null default uuidv7(),
+  user_id uuid not null,
+  title text not null,
+  description text,
+  created_at timestamp with time zone not null default clock_timestamp(),
+  updated_at timestamp with time zone not null default clock_timestamp(),
+  completed_at timestamp with time zone
+);
+create table tool_call (
+  run_id uuid not null,
+  call_id text not null,
+  conversation_id uuid not null,
+  answer_id uuid not null,
+  requester uuid not null,
+  round integer not null,
+  ordinal integer not null,
+  name text not null,
+  arguments text not null,
+  arguments_hash bytea not null,
+  approval text not null,
+  status text not null default 'pending'::text,
+  decision text,
+  decided_by uuid,
+  decided_at timestamp with time zone,
+  expires_at timestamp with time zone,
+  result jsonb,
+  called_at timestamp with time zone not null,
+  returned_at timestamp with time zone
+);
+create table tool_key (
+  user_id uuid not null,
+  key text not null,
+  request_hash bytea not null,
+  result jsonb,
+  created_at timestamp with time zone not null default clock_timestamp()
+);
 create table users (
   id uuid not null default uuidv7(),
   username text,
@@ -232,6 +269,22 @@ alter table shard add constraint shard_pkey PRIMARY KEY (shard_id);
 alter table shard add constraint shard_shard_id_check CHECK (((shard_id >= 0) AND (shard_id <= 255)));
 alter table shard_history add constraint shard_history_pkey PRIMARY KEY (shard_id, epoch);
 alter table signing_key add constraint signing_key_pkey PRIMARY KEY (kid);
+alter table task add constraint task_pkey PRIMARY KEY (id);
+alter table task add constraint task_user_id_fkey FOREIGN KEY (user_id) REFERENCES users(id) ON DELETE CASCADE;
+alter table task add constraint task_description_check CHECK (((char_length(description) >= 1) AND (char_length(description) <= 2048)));
+alter table task add constraint task_title_check CHECK (((char_length(title) >= 1) AND (char_length(title) <= 256)));
+alter table tool_call add constraint tool_call_pkey PRIMARY KEY (run_id, call_id);
+alter table tool_call add constraint tool_call_conversation_id_fkey FOREIGN KEY (conversation_id) REFERENCES conversation(id) ON DELETE CASCADE;
+alter table tool_call add constraint tool_call_approval_check CHECK ((approval = ANY (ARRAY['auto'::text, 'required'::text])));
+alter table tool_call add constraint tool_call_arguments_hash_check CHECK ((octet_length(arguments_hash) = 32));
+alter table tool_call add constraint tool_call_call_id_check CHECK (((char_length(call_id) >= 1) AND (char_length(call_id) <= 128)));
+alter table tool_call add constraint tool_call_decision_check CHECK ((decision = ANY (ARRAY['approve'::text, 'reject'::text])));
+alter table tool_call add constraint tool_call_name_check CHECK ((char_length(name) <= 128));
+alter table tool_call add constraint tool_call_status_check CHECK ((status = ANY (ARRAY['pending'::text, 'success'::text, 'error'::text])));
+alter table tool_key add constraint tool_key_pkey PRIMARY KEY (user_id, key);
+alter table tool_key add constraint tool_key_user_id_fkey FOREIGN KEY (user_id) REFERENCES users(id) ON DELETE CASCADE;
+alter table tool_key add constraint tool_key_key_check CHECK (((char_length(key) >= 1) AND (char_length(key) <= 255)));
+alter table tool_key add constraint tool_key_request_hash_check CHECK ((octet_length(request_hash) = 32));
 alter table users add constraint users_username_key UNIQUE (username);
 alter table users add constraint users_pkey PRIMARY KEY (id);
 alter table users add constraint users_avatar_url_check CHECK ((char_length(avatar_url) <= 2048));
@@ -261,6 +314,8 @@ CREATE INDEX sessions_revoked ON sessions USING btree (revoked_at) WHERE (revoke
 CREATE INDEX sessions_user ON sessions USING btree (user_id);
 CREATE INDEX shard_history_at ON shard_history USING btree (at);
 CREATE INDEX shard_owner ON shard USING btree (owner);
+CREATE INDEX task_user ON task USING btree (user_id, created_at, id);
+CREATE INDEX tool_call_conversation ON tool_call USING btree (conversation_id, call_id);
 CREATE UNIQUE INDEX users_email_key ON users USING btree (lower(email));
 CREATE INDEX users_username_prefix ON users USING btree (username text_pattern_ops);
 
@@ -342,6 +397,8 @@ grant usage on owner_epoch to parley_engine;
 grant delete, insert, select, update on receipt_mark to parley_engine;
 grant select, update on shard to parley_engine;
 grant delete, insert, select on shard_history to parley_engine;
+grant delete, insert, select, update on task to parley_engine;
+grant delete, insert, select, update on tool_call to parley_engine;
 grant select on users to parley_engine;
 grant select on ai_run to parley_gateway;
 grant select on ai_segment to parley_gateway;
@@ -363,4 +420,7 @@ grant delete, insert, select, update on sessions to parley_gateway;
 grant select on shard to parley_gateway;
 grant select on shard_history to parley_gateway;
 grant insert, select on signing_key to parley_gateway;
+grant delete, insert, select, update on task to parley_gateway;
+grant select on tool_call to parley_gateway;
+grant delete, insert, select, update on tool_key to parley_gateway;
 grant delete, insert, select, update on users to parley_gateway;

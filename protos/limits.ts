@@ -93,6 +93,8 @@ export const typingMs = 5000
 export const typingRepeatMs = 2000
 export const deliveredEveryMs = 1000
 export const receiptFlushMs = 10_000
+/** Positions that a gateway remembers until they must be stored: 20 000 sockets, a few rooms each. */
+export const positionsMax = 100_000
 export const historyPageDefault = 50
 export const historyPageMax = 100
 export const eventsPageDefault = 100
@@ -256,3 +258,32 @@ export const conversationsPageMax = 100
 export const blocksPageMax = 100
 /** Token buckets in memory; beyond it those least recently used go, which are full again or nearly so. */
 export const limiterKeysMax = 100_000
+
+// --- tools -----------------------------------------------------------------------------------------------------------------------------
+export const taskTitleCharsMax = 256
+export const taskDescriptionCharsMax = 2048
+export const taskQueryCharsMax = 256
+export const tasksPageDefault = 50
+export const tasksPageMax = 100
+/** A list that nobody can read any more; a program in a loop is stopped here. */
+export const tasksPerUserMax = 10_000
+/** How many of one's own titles are looked at for similar ones. */
+export const tasksSimilarScanMax = 500
+export const tasksSimilarMax = 3
+/** A call with the same key gives the first result this long. */
+export const toolKeyHours = 24
+export const toolKeyCharsMax = 255
+export const toolNameCharsMax = 128
+export const toolCallIdCharsMax = 128
+/** One call, from its start to its result. */
+export const toolTimeoutMs = 10_000
+/** Bytes of a result that reach the model and the log; the rest is cut. */
+export const toolResultBytesMax = 32_768
+/** Bytes of the arguments of one call: the longest title and description fit several times. */
+export const toolArgumentsBytesMax = 65_536
+export const toolRoundsMax = 8
+/** Calls in one turn; a model that asks for more is ended with `tool_limit`. */
+export const toolCallsPerTurnMax = 50
+/** Calls of one turn that run at the same time. */
+export const toolsParallelMax = 8
+export const approvalMsMax = 300_000

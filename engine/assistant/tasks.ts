@@ -7,6 +7,7 @@ import { tasksPerUserMax, tasksSimilarMax, tasksSimilarScanMax, toolKeyHours } f
 import { similarTitles } from './similar.ts'
 import {
   canonicalHash,
+  type Door,
   failure,
   isToolName,
   parseCall,
@@ -51,7 +52,7 @@ export interface TaskRequest {
   name: string
   args: unknown
   /** Where it came from; in the audit trail. */
-  door: 'turn' | 'mcp' | 'stdio' | 'rest'
+  door: Door
   /** The same key again gives the first result. A turn's call must stand in the ledger before it is made. */
   key?: { kind: 'call'; runId: string; callId: string } | { kind: 'own'; key: string }
   requestId?: string
@@ -79,14 +80,14 @@ export function createTasks(db: TaskDb): Tasks {
     async run(request) {
       const { userId, name, args, door } = request
       const parsed = isToolName(name)
-        ? parseCall(name, args, userId, door === 'mcp' || door === 'stdio')
+        ? parseCall(name, args, userId, door)
         : { failure: failure('InvalidInput', 'There is no such tool.') }
       return transaction(db, async sql => {
         const kept = request.key && (await claim(sql, request, request.key))
         if (kept?.result) return kept.result
         const result =
           kept?.refusal ?? ('failure' in parsed ? parsed.failure : await effect(sql, userId, parsed.call, request.hint))
-        if (request.key) await keep(sql, userId, request.key, result)
+        if (request.key && !kept?.refusal) await keep(sql, userId, request.key, result)
         await record(sql, request, result)
         return result
       })
@@ -221,10 +222,19 @@ async function effect(sql: Sql, userId: string, call: TaskCall, hint: string | u
     case 'update_task': {
       const { rows } = await sql.query(
         `update task set title = coalesce($3, title), description = case when $4 then $5 else description end,
+                completed_at = case when $6::boolean is null then completed_at
+                                    when $6 then coalesce(completed_at, clock_timestamp()) end,
                 updated_at = clock_timestamp()
           where id = $2 and user_id = $1
          returning id as task_id, title, description, ${iso('updated_at')} as updated_at`,
-        [userId, call.taskId ?? null, call.title ?? null, call.description !== undefined, call.description ?? null],
+        [
+          userId,
+          call.taskId ?? null,
+          call.title ?? null,
+          call.description !== undefined,
+          call.description ?? null,
+          call.completed ?? null,
+        ],
       )
       return rows[0] ? { success: true, ...rows[0] } : missing(sql, userId, hint)
     }

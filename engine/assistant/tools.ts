@@ -47,7 +47,12 @@ export type TaskCall =
       taskId: string | undefined
       title: string | undefined
       description: string | null | undefined
+      /** From REST alone: whether it shall count as done. */
+      completed: boolean | undefined
     }
+
+/** Where a call comes from: a turn of the assistant, a program over HTTP or stdio, REST. */
+export type Door = 'turn' | 'mcp' | 'stdio' | 'rest'
 
 interface Spec {
   description: string
@@ -123,23 +128,25 @@ export function isToolName(name: string): name is ToolName {
 
 export const failure = (error: ToolErrorKind, message: string): ToolFailure => ({ success: false, error, message })
 
-/** Reads arguments for `userId`. `isPublic`: a `user_id` may be there and must be the caller's own. */
+/** Reads arguments for `userId`. From programs a `user_id` may be there and must be the caller's own. */
 export function parseCall(
   name: ToolName,
   args: unknown,
   userId: string,
-  isPublic: boolean,
+  door: Door,
 ): { call: TaskCall } | { failure: ToolFailure } {
   const wrong = (message: string, error: ToolErrorKind = 'InvalidInput') => ({ failure: failure(error, message) })
   if (typeof args !== 'object' || args === null || Array.isArray(args)) return wrong('The arguments must be an object.')
   const given = args as Record<string, unknown>
   const known = specs[name].properties
+  const isPublic = door === 'mcp' || door === 'stdio'
+  const isRestUpdate = door === 'rest' && name === 'update_task'
   if (isPublic && given['user_id'] !== undefined) {
     const id = given['user_id']
     if (typeof id !== 'string' || id.toLowerCase() !== userId) return wrong('This is not your id.', 'Unauthorized')
   }
   for (const key of Object.keys(given)) {
-    if (isPublic && key === 'user_id') continue
+    if ((isPublic && key === 'user_id') || (isRestUpdate && key === 'completed')) continue
     if (!Object.hasOwn(known, key)) return wrong(`There is no argument "${key.slice(0, 64)}".`)
   }
   const read = readers[name](given)
@@ -171,7 +178,9 @@ const readers: Record<ToolName, (given: Record<string, unknown>) => TaskCall | T
   update_task: given =>
     withTask(given, taskId => {
       const { title: rawTitle, description: rawDescription } = given
-      if (rawTitle === undefined && rawDescription === undefined)
+      // Only REST lets it come this far; see parseCall.
+      const completed = typeof given['completed'] === 'boolean' ? given['completed'] : undefined
+      if (rawTitle === undefined && rawDescription === undefined && completed === undefined)
         return failure('InvalidInput', 'Give a title or a description.')
       const title = rawTitle === undefined ? undefined : readTitle(rawTitle)
       if (rawTitle !== undefined && title === undefined) return failure('InvalidInput', titleRule)
@@ -182,6 +191,7 @@ const readers: Record<ToolName, (given: Record<string, unknown>) => TaskCall | T
         taskId,
         title,
         description: description === undefined ? undefined : description || null,
+        completed,
       }
     }),
 }
