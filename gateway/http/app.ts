@@ -167,7 +167,7 @@ export async function buildHttp(deps: HttpDeps): Promise<FastifyInstance> {
         const answer = await spec.handle(context)
         reply.status(answer.status)
         for (const [name, value] of Object.entries(answer.headers ?? {})) reply.header(name, value)
-        if (answer.status === 204) return reply.send()
+        if (answer.status === 204 || answer.status === 202) return reply.send()
         reply.header('content-type', 'application/json; charset=utf-8')
         // A handler's own JSON goes out as it is: its bytes are the log's.
         return answer.json === undefined
@@ -181,7 +181,7 @@ export async function buildHttp(deps: HttpDeps): Promise<FastifyInstance> {
   async function admit(spec: RouteSpec, request: FastifyRequest): Promise<void> {
     const state = stateOf(request)
     takeOne('rest_address', addressKey(state.client.address))
-    if (spec.auth === 'cookie') {
+    if (spec.auth === 'cookie' || spec.checksOrigin) {
       const origin = request.headers.origin
       if (origin !== undefined && !origins.isAllowed(state.client, origin)) {
         throw new Refusal(403, 'FORBIDDEN', 'This origin may not do that.')

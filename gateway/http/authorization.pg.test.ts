@@ -104,6 +104,7 @@ async function check(row: Row, principal: string): Promise<number> {
     })
   const url = path
     .replace('/messages/:id', `/messages/${message}`)
+    .replace('/tasks/:id', `/tasks/${path.startsWith('/tasks/') ? await foreignTask() : ''}`)
     .replace(':id', id)
     .replace(':user_id', users[row.user ?? 'target']())
     .replace(':username', row.username ?? '')
@@ -112,6 +113,11 @@ async function check(row: Row, principal: string): Promise<number> {
     assert.equal(reply.body.details?.reason, 'TOKEN_REVOKED', row.route)
   }
   return reply.status
+}
+
+/** A task that belongs to none of the principals. */
+async function foreignTask(): Promise<string> {
+  return (await ok(as(who('target'), 'POST', '/tasks', { title: 'Not yours' }))).id
 }
 
 function fill(body: Record<string, unknown>, words: Record<string, string>): Record<string, unknown> {

@@ -64,3 +64,13 @@ export const exampleEvents = {
   first_seq: 1,
   head_seq: 17,
 }
+
+export const exampleTask = {
+  id: '018f3b23-6a10-7d42-b1c5-0e9a4c7d2f11',
+  title: 'Buy milk',
+  description: null,
+  completed: false,
+  created_at: '2026-01-05T09:30:00.123Z',
+  updated_at: '2026-01-05T09:30:00.123Z',
+  completed_at: null,
+}

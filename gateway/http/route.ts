@@ -38,6 +38,8 @@ export interface RouteSpec {
   path: string
   /** `bearer`: an access token. `cookie`: the handler looks at the cookie itself, a present Origin is checked. */
   auth: 'none' | 'bearer' | 'cookie'
+  /** A present Origin must be the own one or listed, though the route takes no cookie. */
+  checksOrigin?: true
   tag: string
   summary: string
   params?: TObject

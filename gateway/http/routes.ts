@@ -22,6 +22,7 @@ import { accountRoutes } from './routes-accounts.ts'
 import { conversationRoutes } from './routes-conversations.ts'
 import { messageRoutes } from './routes-messages.ts'
 import { peopleRoutes } from './routes-people.ts'
+import { taskRoutes } from './routes-tasks.ts'
 
 export interface HttpDeps {
   config: Config
@@ -72,5 +73,6 @@ export function routesOf(deps: HttpDeps): RouteSpec[] {
     ...peopleRoutes({ people, commands }),
     ...conversationRoutes({ people, reader, commands, clock, groupMembersMax: config.GROUP_MEMBERS_MAX, limiter }),
     ...messageRoutes({ reader, commands, clock, limiter }),
+    ...taskRoutes({ db, log: deps.log }),
   ]
 }

@@ -35,6 +35,7 @@ export const Digits = Type.String({ pattern: '^[0-9]{1,16}$' })
 export const ConversationPath = strict({ id: Id })
 export const MemberPath = strict({ id: Id, user_id: Id })
 export const MessagePath = strict({ id: Id })
+export const TaskPath = strict({ id: Id })
 export const UsernamePath = strict({ username: Type.String({ minLength: 1, maxLength: 64 }) })
 
 // --- what the server answers ------------------------------------------------------------------------------------------------
@@ -104,6 +105,15 @@ export const Conversation = strict({
   unread: Count,
   last_message: Type.Unsafe<unknown>({ anyOf: [Message, { type: 'null' }] }),
   members: Type.Array(Member),
+})
+export const Task = strict({
+  id: Type.String(),
+  title: Type.String(),
+  description: orNull('string'),
+  completed: Type.Boolean(),
+  created_at: Time,
+  updated_at: Time,
+  completed_at: orNull('string'),
 })
 export const listOf = (item: TSchema) => strict({ items: Type.Array(item), next: Type.Optional(Type.String()) })
 export const ErrorBodySchema = strict({
