@@ -14,6 +14,7 @@ import { Delivered } from './delivered.ts'
 import { type Framed, frameText } from './framing.ts'
 import { reconcile } from './memberships.ts'
 import type { Join, Peer, Seat, UserLetter } from './peer.ts'
+import type { Positions } from './positions.ts'
 import type { Reads, ReadyConversation } from './reads.ts'
 import { Rooms } from './rooms.ts'
 import type { Asked } from './session.ts'
@@ -23,6 +24,7 @@ export interface HubDeps {
   log: Log
   metrics: Metrics
   reads: Reads
+  positions: Positions
   engine: Pick<EngineClient, 'command' | 'attach' | 'detach' | 'closeSocket'>
   /** An answer to a socket's command: for its connection, which knows the attempt. False when nobody waits. */
   answered(label: Label, body: Uint8Array): void
@@ -194,6 +196,9 @@ export class Hub implements EngineSink {
     if (label.flags & letterFlags.membership && label.subject !== '') {
       const { type } = JSON.parse(Buffer.from(body).toString()) as { type: string }
       if (type === 'room.member_left') leaver = label.subject
+    } else if (this.users.has(label.principal) && isMessage(body)) {
+      // One's own sends move one's position, without a receipt.
+      this.#deps.positions.note(label.principal, label.conversation, label.seq)
     }
     this.rooms.fact(label.conversation, { seq: label.seq, sender: label.principal, frame: frameText(body), leaver })
   }
@@ -217,6 +222,7 @@ export class Hub implements EngineSink {
   }
 
   receipt(label: Label, body: Uint8Array): void {
+    if (label.seq > 0) this.#deps.positions.note(label.principal, label.conversation, label.seq)
     const room = this.rooms.all.get(label.conversation)
     if (!room) return
     const frame = frameText(body)
@@ -322,6 +328,7 @@ export class Hub implements EngineSink {
     this.#deps.metrics.parley_outbox_bytes.set(bytes)
     this.rooms.tick()
     this.#delivered.flush()
+    this.#deps.positions.sweep()
   }
 
   /** A socket has become full: it is looked at often until it has drained. */
@@ -334,4 +341,11 @@ export class Hub implements EngineSink {
     clearInterval(this.#tickTimer)
     clearTimeout(this.#doubt)
   }
+}
+
+const messageStart = Buffer.from('{"type":"message.new"')
+
+/** Seen without decoding; an encoder that put another field first would only make a badge late. */
+function isMessage(body: Uint8Array): boolean {
+  return messageStart.compare(body, 0, messageStart.length) === 0
 }

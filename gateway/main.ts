@@ -28,6 +28,7 @@ import { createOrigins } from './http/origin.ts'
 import { Hub } from './hub.ts'
 import { holdOnlyOne, type OnlyOne } from './only-one.ts'
 import { Flusher } from './outbox.ts'
+import { Positions } from './positions.ts'
 import { Presence } from './presence.ts'
 import { createReads } from './reads.ts'
 import { scaledRules } from './session.ts'
@@ -45,7 +46,8 @@ export interface GatewayReady {
 const exitSetting = 2
 const databaseWaitMs = 10_000
 const engineWaitMs = 15_000
-const sweepSessionsMs = 600_000
+/** A sealed successor is gone soon after its 10 s of grace. */
+const sweepSessionsMs = 30_000
 
 async function run(config: Config, log: Log): Promise<void> {
   const clock = systemClock
@@ -96,7 +98,8 @@ async function run(config: Config, log: Log): Promise<void> {
   const origins = createOrigins(config)
 
   // --- sockets -------------------------------------------------------------------------------------------------------
-  const reads = createReads(db)
+  const positions = new Positions(clock.mono)
+  const reads = createReads(db, positions)
   const softOptions = { ttlMs: presenceTtlMs, socketsMax: socketsPerUserMax }
   const store =
     config.REDIS_URL === ''
@@ -116,6 +119,7 @@ async function run(config: Config, log: Log): Promise<void> {
     log,
     metrics,
     reads,
+    positions,
     engine,
     answered: (label, body) => sockets.open.get(label.socket)?.answered(label, body),
   })
@@ -174,6 +178,7 @@ async function run(config: Config, log: Log): Promise<void> {
     limiter,
     origins,
     health,
+    positions,
     webDist: new URL('../web/dist', import.meta.url).pathname,
   })
   app.server.on('upgrade', upgrade)

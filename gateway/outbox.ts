@@ -4,7 +4,7 @@
  * Refuses to know conversations; refuses to buffer without bound.
  */
 import type { Metrics } from '#engine/ops/metrics.ts'
-import { outboxControlBytesMax, outboxPushBytesMax, outboxStallMsMax } from '#protos/limits.ts'
+import { outboxBurstBytes, outboxControlBytesMax, outboxPushBytesMax, outboxStallMsMax } from '#protos/limits.ts'
 import type { Framed } from './framing.ts'
 
 /** The socket as an outbox needs it. */
@@ -168,6 +168,7 @@ export class Outbox {
   }
 
   #isOver(more: number): boolean {
+    if (this.#bytes + more > outboxBurstBytes) this.flush()
     if (this.#bytes + more + this.#wire.unsent() <= outboxPushBytesMax) return false
     // One frame alone may be larger than what is left of an empty box.
     if (this.#bytes === 0 && this.#wire.unsent() === 0) return false

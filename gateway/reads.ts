@@ -6,6 +6,7 @@ import type { DatabaseError } from 'pg'
 import type { Sql } from '#gateway/auth/db.ts'
 import type { DurableType, FleetingFrame } from '#protos/catalogue.ts'
 import { unreadMax } from '#protos/limits.ts'
+import type { Positions } from './positions.ts'
 
 export type ReadyConversation = FleetingFrame<'ready'>['conversations'][number]
 
@@ -50,14 +51,16 @@ export interface Reads {
 const iso = (column: string) => `to_char(${column} at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')`
 
 const readyText = `
-select c.id, c.kind as type, c.title, h.seq::float8 as "headSeq", m.last_read_seq::float8 as "readSeq", u.count::int as unread
+select c.id, c.kind as type, c.title, h.seq::float8 as "headSeq", r.seq::float8 as "readSeq", u.count::int as unread
 from conversation_member m
 join conversation c on c.id = m.conversation_id and c.deleted_at is null
+left join unnest($2::uuid[], $3::bigint[]) as p(conversation_id, seq) on p.conversation_id = m.conversation_id
+cross join lateral (select greatest(m.last_read_seq, p.seq) as seq) r
 cross join lateral (
   select e.seq, e.created_at from event e where e.conversation_id = c.id order by e.seq desc limit 1) h
 cross join lateral (
   select count(*) from (
-    select 1 from event e where e.conversation_id = c.id and e.kind = 'message.new' and e.seq > m.last_read_seq
+    select 1 from event e where e.conversation_id = c.id and e.kind = 'message.new' and e.seq > r.seq
       and e.sender_id <> m.user_id and not exists (
         select 1 from message_state d where d.conversation_id = c.id and d.seq = e.seq and d.deleted_at is not null)
     limit ${unreadMax}) x) u
@@ -81,7 +84,7 @@ interface FrameRow {
   is_deleted: boolean
 }
 
-export function createReads(db: Sql): Reads {
+export function createReads(db: Sql, positions: Positions): Reads {
   return {
     async isUsable(userId) {
       const { rows } = await db.query<{ ok: boolean }>(
@@ -114,7 +117,8 @@ export function createReads(db: Sql): Reads {
     },
 
     async ready(userId) {
-      return (await db.query<ReadyConversation>(readyText, [userId])).rows
+      const { conversations, seqs } = positions.of(userId)
+      return (await db.query<ReadyConversation>(readyText, [userId, conversations, seqs])).rows
     },
 
     async frames(conversation, after, to, limits) {

@@ -11,6 +11,7 @@ import type { Metrics } from '#engine/ops/metrics.ts'
 import { assistantId } from '#protos/ids.ts'
 import { catchUpEventsMax, receiptMembersMax } from '#protos/limits.ts'
 import { type Framed, frameText } from './framing.ts'
+import { type FramedEvent, LogReads } from './log-reads.ts'
 import { type Chunk, firstChunk, type Peer, type PendingDone, Room, Seat } from './peer.ts'
 import { codeOf, type LogFrame, type Reads } from './reads.ts'
 
@@ -42,11 +43,13 @@ export class Rooms {
   /** Peers with seats to be caught up. */
   readonly behind = new Set<Peer>()
   #deps: RoomsDeps
+  #log: LogReads
   /** Answers that came from the log instead of the link; their chat.done may have been lost. */
   #doubtful: { room: Room; answer: LogFrame; at: number }[] = []
 
   constructor(deps: RoomsDeps) {
     this.#deps = deps
+    this.#log = new LogReads(deps)
   }
 
   // --- seats ---------------------------------------------------------------------------------------------------------
@@ -118,11 +121,11 @@ export class Rooms {
   }
 
   async #fill(room: Room): Promise<void> {
-    const { reads, log, clock } = this.#deps
+    const { log, clock } = this.#deps
     let chunk = firstChunk
     try {
       while (room.last < room.target && this.all.get(room.id) === room) {
-        const frames = await reads.frames(room.id, room.last, room.target, chunk)
+        const frames = await this.#log.events(room.id, room.last, room.target, chunk)
         chunk = nextChunk(chunk, frames.length)
         if (frames[0]?.seq !== room.last + 1) throw new Error(`the log of a conversation lacks ${room.last + 1}`)
         for (const frame of frames) {
@@ -305,13 +308,13 @@ export class Rooms {
     // Before room.joined nothing above its head may come.
     const target = Math.min(seat.until, joined ? joined.headSeq : room.last)
     if (seat.last < target) {
-      const frames = await reads.frames(room.id, seat.last, target, seat.chunk)
+      const frames = await this.#log.events(room.id, seat.last, target, seat.chunk)
       seat.chunk = nextChunk(seat.chunk, frames.length)
       if (!peer.behind.has(seat)) return
       if (frames[0]?.seq !== seat.last + 1) throw new Error(`the log of a conversation lacks ${seat.last + 1}`)
       for (const frame of frames) {
         if (frame.seq !== seat.last + 1) continue
-        if (!outbox.push(frameText(frame.json))) return
+        if (!outbox.push(frame.frame)) return
         this.#pushed(seat, frame.seq, frame.senderId)
       }
       return
@@ -324,7 +327,7 @@ export class Rooms {
     if (seat.last >= seat.until) return this.leave(seat)
     const open = openStream(seat)
     if (open) {
-      const text = await reads.answerText(open)
+      const text = await this.#log.turn(() => reads.answerText(open))
       if (!peer.behind.has(seat)) return
       const bytes = Buffer.from(text ?? '')
       const at = seat.streamId === open ? seat.streamEnd : 0
@@ -350,6 +353,7 @@ export class Rooms {
 
   /** Once a second: what could not be read is tried again, chat.done that was lost is made again. */
   tick(): void {
+    this.#log.tick()
     for (const room of this.all.values()) if (room.target > room.last) this.fill(room, room.target)
     for (const peer of this.behind) {
       if (peer.state === 'gone') this.behind.delete(peer)
@@ -388,8 +392,8 @@ function nextChunk(chunk: Chunk, got: number): Chunk {
   return { ...chunk, events }
 }
 
-function factOf(frame: LogFrame): Fact {
-  return { seq: frame.seq, sender: frame.senderId, frame: frameText(frame.json), leaver: frame.leaver }
+function factOf({ seq, senderId, frame, leaver }: FramedEvent): Fact {
+  return { seq, sender: senderId, frame, leaver }
 }
 
 function isAnswer(frame: LogFrame): boolean {

@@ -66,6 +66,13 @@ export const outboxStallMsMax = 30_000
 /** What a lagging socket is caught up by in one read; it fits the limit above which nothing is pushed. */
 export const catchUpBytesMax = 128 * 1024
 export const catchUpEventsMax = 500
+/** Readings of the log for rooms and slow sockets at a time; `ready` and REST must find a connection too. */
+export const logReadsMax = 2
+/** Stretches of the log shared by sockets at the same place, each up to catchUpBytesMax, for this long. */
+export const logReadsSharedMax = 64
+export const logReadsSharedMs = 500
+/** A burst of one turn above this is written at once, so that what is unsent is what the socket could not take. */
+export const outboxBurstBytes = 64 * 1024
 /** Frames that come before `ready` was sent wait; more than a page of them is no client of ours. */
 export const heldFramesBytesMax = 256 * 1024
 /** Facts of users that wait for a socket whose memberships are being read. */

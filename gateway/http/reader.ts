@@ -4,6 +4,7 @@
  */
 import { frameOf } from '#engine/storage/frames.ts'
 import type { Sql } from '#gateway/auth/db.ts'
+import type { Positions } from '#gateway/positions.ts'
 import { unreadMax } from '#protos/limits.ts'
 import {
   type ConversationRow,
@@ -52,13 +53,14 @@ const messageState = 'left join message_state s on s.conversation_id = e.convers
 const isMember = `exists (select 1 from conversation_member m join conversation c on c.id = m.conversation_id
   where m.conversation_id = $1 and m.user_id = $2 and c.deleted_at is null)`
 
-/** $1 is the reader. The page is cut before anything dear is looked at: unread and last line of what is shown only. */
+/** $1 is the reader, $2 and $3 what is known of the reader's positions. The page is cut before anything dear is looked at: unread and last line of what is shown only. */
 const conversationSelect = (filter: string, limit = '') => `
 with page as materialized (
-  select c.id, c.kind, c.title, c.tool_policy, c.created_by, c.created_at, c.first_seq, m.last_read_seq, m.user_id,
+  select c.id, c.kind, c.title, c.tool_policy, c.created_by, c.created_at, c.first_seq, greatest(m.last_read_seq, p.seq) as last_read_seq, m.user_id,
     h.seq as head, h.created_at as active_at
   from conversation_member m
   join conversation c on c.id = m.conversation_id and c.deleted_at is null
+  left join unnest($2::uuid[], $3::bigint[]) as p(conversation_id, seq) on p.conversation_id = m.conversation_id
   cross join lateral (
     select e.seq, e.created_at from event e where e.conversation_id = c.id order by e.seq desc limit 1) h
   where m.user_id = $1 and ${filter}
@@ -85,7 +87,12 @@ const memberSelect = `
 select m.conversation_id, m.user_id, u.username, u.display_name, u.avatar_url, m.role, ${iso('m.joined_at')} as joined_at
 from conversation_member m join users u on u.id = m.user_id`
 
-export function createReader(db: Sql): Reader {
+export function createReader(db: Sql, positions: Positions): Reader {
+  const known = (reader: string) => {
+    const { conversations, seqs } = positions.of(reader)
+    return [reader, conversations, seqs]
+  }
+
   async function withMembers(rows: ConversationRow[], reader: string): Promise<ConversationView[]> {
     if (rows.length === 0) return []
     const found = await db.query<MemberView & { conversation_id: string }>(
@@ -110,17 +117,20 @@ export function createReader(db: Sql): Reader {
     },
 
     async conversation(id, reader) {
-      const { rows } = await db.query<ConversationRow>(conversationSelect('m.conversation_id = $2'), [reader, id])
+      const { rows } = await db.query<ConversationRow>(conversationSelect('m.conversation_id = $4'), [
+        ...known(reader),
+        id,
+      ])
       return (await withMembers(rows, reader))[0]
     },
 
     async conversations(reader, after, limit) {
       const { rows } = await db.query<ConversationRow>(
         conversationSelect(
-          '($2::float8 is null or (h.created_at, c.id) < (to_timestamp($2 / 1000), $3::uuid))',
-          'limit $4',
+          '($4::float8 is null or (h.created_at, c.id) < (to_timestamp($4 / 1000), $5::uuid))',
+          'limit $6',
         ),
-        [reader, after?.at ?? null, after?.id ?? null, limit],
+        [...known(reader), after?.at ?? null, after?.id ?? null, limit],
       )
       return withMembers(rows, reader)
     },

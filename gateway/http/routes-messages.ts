@@ -5,6 +5,7 @@
 import { Type } from 'typebox'
 import type { Clock } from '#engine/ops/clock.ts'
 import { invalid, limited, notFound } from '#gateway/auth/failure.ts'
+import type { Positions } from '#gateway/positions.ts'
 import type { Command } from '#protos/catalogue.ts'
 import { parseId } from '#protos/ids.ts'
 import { attachmentsMax, eventsPageDefault, eventsPageMax, historyPageDefault, historyPageMax } from '#protos/limits.ts'
@@ -23,8 +24,9 @@ export function messageRoutes(deps: {
   commands: Commands
   clock: Clock
   limiter: Limiter
+  positions: Positions
 }): RouteSpec[] {
-  const { reader, commands, clock, limiter } = deps
+  const { reader, commands, clock, limiter, positions } = deps
 
   async function membership(conversation: string, userId: string) {
     const found = await reader.membership(conversation, userId)
@@ -129,6 +131,7 @@ export function messageRoutes(deps: {
           ...(attachments === undefined || attachments.length === 0 ? {} : { attachments }),
         }
         const ack = await commands.ask(self, command, c.requestId)
+        positions.note(self, conversationId, ack.seq!)
         const message = await reader.message(conversationId, ack.seq!, self)
         if (!message) throw notFound('There is no such conversation.')
         return { status: ack.duplicate ? 200 : 201, body: message }
@@ -155,6 +158,7 @@ export function messageRoutes(deps: {
         const at = await reader.positionOf(c.params.id, self)
         if (!at) throw notFound('There is no such message.')
         commands.tell(self, { type: 'receipt.read', conversationId: at.conversation_id, seq: at.seq }, c.requestId)
+        positions.note(self, at.conversation_id, at.seq)
         return { status: 200, body: { conversation_id: at.conversation_id, read_seq: at.seq } }
       },
     }),

@@ -10,6 +10,7 @@ import type { Db } from '#gateway/auth/db.ts'
 import { createPasswords } from '#gateway/auth/passwords.ts'
 import type { Sessions } from '#gateway/auth/refresh.ts'
 import type { Tokens } from '#gateway/auth/tokens.ts'
+import type { Positions } from '#gateway/positions.ts'
 import { auditEntryOf } from './audit-entry.ts'
 import { createCommands } from './commands.ts'
 import type { Health } from './health.ts'
@@ -37,6 +38,8 @@ export interface HttpDeps {
   limiter: Limiter
   origins: Origins
   health: Health
+  /** What readers have read a moment ago. */
+  positions: Positions
   /** Folder of the built web app; absent or missing: its pages answer 503. */
   webDist?: string
   /** For tests: how long a request may take to arrive. */
@@ -49,7 +52,7 @@ export function routesOf(deps: HttpDeps): RouteSpec[] {
   const passwords = createPasswords({ cost: config.BCRYPT_COST, metrics })
   const accounts = createAccounts({ db, clock, config, passwords, sessions })
   const people = createPeople(db)
-  const reader = createReader(db)
+  const reader = createReader(db, deps.positions)
   const commands = createCommands({
     engine,
     clock,
@@ -72,7 +75,7 @@ export function routesOf(deps: HttpDeps): RouteSpec[] {
     }),
     ...peopleRoutes({ people, commands }),
     ...conversationRoutes({ people, reader, commands, clock, groupMembersMax: config.GROUP_MEMBERS_MAX, limiter }),
-    ...messageRoutes({ reader, commands, clock, limiter }),
+    ...messageRoutes({ reader, commands, clock, limiter, positions: deps.positions }),
     ...taskRoutes({ db, log: deps.log }),
   ]
 }
