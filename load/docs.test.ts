@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import path from 'node:path'
 import { test } from 'node:test'
+import { rates } from '#gateway/http/limiter.ts'
 import { metricsPage } from './kit/metrics-page.ts'
 
 const root = path.resolve(import.meta.dirname, '..')
@@ -58,4 +59,35 @@ test('[DOC11] commands that the README names exist', () => {
   for (const [, name] of read('README.md').matchAll(/npm (?:run )?([a-z:]+)/g)) {
     assert.ok(['ci', 'install'].includes(name!) || name! in scripts, `npm ${name}`)
   }
+})
+
+test('[DOC13] routes on the page of the protocol are served', () => {
+  const { rows } = JSON.parse(read('load/authorization.json')) as {
+    rows: { route: string; cells: Record<string, number> }[]
+  }
+  // Bodies and queries are the page's; names of parameters are not compared.
+  const shape = (route: string) => route.replace(/\?.*$/, '').replace(/:\w+/g, ':').replace(' /api/', ' /').trim()
+  // A route that serves nobody yet is not one that the page may promise.
+  const served = rows.filter(row => Object.values(row.cells).some(status => status < 300 || status === 401))
+  const known = new Set(served.map(row => shape(row.route)))
+  const told = read('docs/protocol.md')
+    .split('\n')
+    .filter(line => /^\| `(GET|POST|PATCH|DELETE) /.test(line))
+    .flatMap(line => [...line.split(' | ')[0]!.matchAll(/`((?:GET|POST|PATCH|DELETE) [^`]+)`/g)].map(m => shape(m[1]!)))
+  assert.ok(told.length > 15)
+  for (const route of told) assert.ok(known.has(route), `the page tells ${route}, which is no route`)
+})
+
+test('[DOC14] rates on the page of the protocol are the limiter’s', () => {
+  const page = read('docs/protocol.md')
+  const per = (name: keyof typeof rates, ms: number) => Math.round(rates[name].perMs * ms).toLocaleString('en-US')
+  const [minute, hour] = [60_000, 3_600_000]
+  const phrases = [
+    `| sends | ${per('send', minute)}/min for a user, burst ${rates.send.burst} |`,
+    `| REST requests | ${per('rest_user', minute)}/min for a user, ${per('rest_address', minute)}/min for an address |`,
+    `| register, login | ${per('login_account', minute)}/min for an account, ${per('login_address', minute)}/min for an address |`,
+    `| refresh | ${per('refresh', minute)}/min for a session |`,
+    `| ${per('conversations', hour)}/h; ${per('members', hour)}/h; ${per('search', minute)}/min |`,
+  ]
+  for (const phrase of phrases) assert.ok(page.includes(phrase), phrase)
 })
