@@ -4,6 +4,7 @@
  */
 import type { Finish } from '#protos/catalogue.ts'
 import type { Timeline, TimelineMessage, TimelineNotice } from '#protos/timeline.ts'
+import type { Kept } from '../store/outbox.ts'
 
 /** Same sender, same day, at most this long after the row before: one group. */
 const groupMs = 5 * 60_000
@@ -16,6 +17,15 @@ export interface Pending {
   /** Stored already; its message is on its way. */
   storedSeq?: number
   failed?: string
+}
+
+export function pendingOf({ letter, writtenAt, failed }: Kept): Pending {
+  return {
+    clientMessageId: letter.clientMessageId,
+    content: letter.content,
+    ts: new Date(writtenAt).toISOString(),
+    ...(failed === undefined ? {} : { failed }),
+  }
 }
 
 export interface MessageRowData {

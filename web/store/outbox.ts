@@ -28,6 +28,8 @@ export type Positions = ReadonlyMap<string, { readSeq: number; deliveredSeq: num
 
 export class Outbox {
   readonly #db: Promise<IDBDatabase | undefined>
+  /** What comes later than the session has nowhere to go. */
+  #isClosed = false
 
   constructor(userId: string) {
     this.#db = open(`parley-${userId}`).catch(() => undefined)
@@ -89,12 +91,13 @@ export class Outbox {
   }
 
   async close(): Promise<void> {
+    this.#isClosed = true
     ;(await this.#db)?.close()
   }
 
   async #write(act: (work: IDBTransaction) => void): Promise<void> {
     const db = await this.#db
-    if (!db) return
+    if (!db || this.#isClosed) return
     const work = db.transaction([...stores], 'readwrite', { durability: 'strict' })
     act(work)
     await new Promise<void>((resolve, reject) => {

@@ -115,7 +115,10 @@ export class Api {
   }
 
   me = () => this.get<Me>('/me')
-  conversations = () => this.get<Page<ConversationDto>>('/conversations')
+  conversations = (after?: string) =>
+    this.get<Page<ConversationDto>>(
+      `/conversations?limit=100${after === undefined ? '' : `&after=${encodeURIComponent(after)}`}`,
+    )
   conversation = (id: string) => this.get<ConversationDto>(`/conversations/${id}`)
   events = (id: string, after: number, limit: number) =>
     this.get<EventsDto>(`/conversations/${id}/events?after=${after}&limit=${limit}`)

@@ -1,0 +1,201 @@
+/**
+ * All conversations of the session: the list, which is open, and how one is read. Keeps the messages of a few rooms and
+ * lets the longest unused go. Refuses to write: sending is desk.ts's.
+ */
+import { SvelteMap } from 'svelte/reactivity'
+import { presenceWatchMax } from '#protos/limits.ts'
+import { foldFact, type TimelineNotice, timelineFrom } from '#protos/timeline.ts'
+import type { Outbox } from '../store/outbox.ts'
+import type { Api, ApiFailure, ConversationDto, Me } from '../wire/api.ts'
+import type { WireEvent } from '../wire/wire.ts'
+import type { People } from './people.svelte.ts'
+import { Room } from './room.svelte.ts'
+import { type Router, roomPath } from './router.svelte.ts'
+
+/** Rooms whose messages are held in memory. */
+const openRoomsMax = 8
+/** Events read when a room opens: a few screens. */
+const firstEvents = 120
+const historyPage = 50
+const positionsKeptMs = 300
+const eventsPageMax = 1000
+/** A list longer than this many pages has more than anybody's 2,000 conversations. */
+const listPagesMax = 40
+
+interface RoomsPorts {
+  api: Api
+  router: Router
+  me: Me
+  people: People
+  outbox: Outbox
+  tell(event: WireEvent): void
+}
+
+export class Rooms {
+  readonly all = new SvelteMap<string, Room>()
+  hasList: 'no' | 'yes' | 'failed' = $state('no')
+  readonly #ports: RoomsPorts
+  #opened: string[] = []
+  readonly #keeping = new Set<Room>()
+  #watched = ''
+  #listing: Promise<void> | undefined
+
+  /** Those to show, latest activity first. */
+  readonly ordered: readonly Room[] = $derived.by(() =>
+    [...this.all.values()]
+      .filter(r => r.isKnown && !r.isRemoved)
+      .sort((a, b) => (a.activity < b.activity ? 1 : a.activity > b.activity ? -1 : a.id < b.id ? 1 : -1)),
+  )
+  readonly unread: number = $derived.by(() => this.ordered.filter(r => r.unread > 0).length)
+  /** The one that the address names. */
+  readonly current: Room | undefined = $derived.by(() => {
+    const { route } = this.#ports.router
+    return route.page === 'room' ? this.all.get(route.id) : undefined
+  })
+
+  constructor(ports: RoomsPorts) {
+    this.#ports = ports
+  }
+
+  get(id: string): Room {
+    const known = this.all.get(id)
+    if (known) return known
+    const room = new Room(id, this.#ports.me.id, this.#ports.people)
+    this.all.set(id, room)
+    return room
+  }
+
+  /** Shows a room: its latest part is read if it is not here, then it is joined from the head that was read. */
+  async open(id: string): Promise<void> {
+    const room = this.get(id)
+    room.hint = ''
+    if (room.isRemoved) return
+    this.#opened = [id, ...this.#opened.filter(o => o !== id)]
+    for (const old of this.#opened.splice(openRoomsMax)) {
+      this.#ports.tell({ type: 'leave', conversationId: old })
+      this.all.get(old)?.forget()
+    }
+    if (room.loaded === 'no' || room.loaded === 'failed') await this.load(room)
+    room.unreadAfter = room.unread > 0 ? room.readSeq : undefined
+    this.watch()
+  }
+
+  async load(room: Room): Promise<void> {
+    const { api, outbox, tell } = this.#ports
+    room.loaded = 'loading'
+    if (!room.isKnown) {
+      const dto = await api.conversation(room.id)
+      if ('failure' in dto) {
+        room.loaded = dto.failure.status === 404 || dto.failure.status === 400 ? 'missing' : 'failed'
+        return
+      }
+      room.describe(dto.value)
+    }
+    for (const [userId, position] of await outbox.positions(room.id)) room.moved(userId, position)
+    const page = await api.events(room.id, Math.max(0, room.headSeq - firstEvents), eventsPageMax)
+    if ('failure' in page) {
+      room.loaded = page.failure.status === 404 ? 'missing' : 'failed'
+      return
+    }
+    room.restore(page.value.items, page.value.first_seq, page.value.head_seq)
+    tell({ type: 'join', conversationId: room.id, head: room.timeline.head })
+  }
+
+  async loadOlder(room: Room): Promise<void> {
+    if (room.isLoadingOlder || !room.hasOlder || room.loaded !== 'yes') return
+    room.isLoadingOlder = true
+    const tail = room.timeline.tail
+    const page = await this.#ports.api.before(room.id, tail, historyPage)
+    if ('value' in page) {
+      const isStart = page.value.items.length < historyPage
+      const from = isStart ? 1 : (page.value.items[0]?.seq ?? 1)
+      const notices = tail - from <= eventsPageMax ? await this.#noticesBetween(room.id, from, tail) : []
+      room.prepend(page.value.items, notices, isStart)
+    }
+    room.isLoadingOlder = false
+  }
+
+  async #noticesBetween(id: string, from: number, to: number): Promise<readonly TimelineNotice[]> {
+    if (to <= from) return []
+    const page = await this.#ports.api.events(id, from - 1, Math.min(eventsPageMax, to - from))
+    if ('failure' in page) return []
+    let timeline = timelineFrom(from - 1, [])
+    for (const frame of page.value.items) {
+      const folded = foldFact(timeline, frame)
+      if ('timeline' in folded) timeline = folded.timeline
+    }
+    return timeline.notices
+  }
+
+  /** Makes a conversation, or finds the dm there is, and goes there. */
+  async create(body: Parameters<Api['create']>[0]): Promise<ApiFailure | undefined> {
+    const answer = await this.#ports.api.create(body)
+    if ('failure' in answer) return answer.failure
+    this.get(answer.value.id).describe(answer.value)
+    this.#ports.router.go(roomPath(answer.value.id))
+    return undefined
+  }
+
+  async addMember(room: Room, username: string): Promise<ApiFailure | undefined> {
+    const answer = await this.#ports.api.addMember(room.id, username)
+    if ('failure' in answer) return answer.failure
+    await this.describe(room.id)
+    return undefined
+  }
+
+  async removeMember(room: Room, userId: string): Promise<ApiFailure | undefined> {
+    const answer = await this.#ports.api.removeMember(room.id, userId)
+    return 'failure' in answer ? answer.failure : undefined
+  }
+
+  /** Reads the whole list. Callers at the same time share one reading. */
+  readList(): Promise<void> {
+    this.#listing ??= this.#readList().finally(() => {
+      this.#listing = undefined
+    })
+    return this.#listing
+  }
+
+  async #readList(): Promise<void> {
+    let after: string | undefined
+    for (let pages = 0; pages < listPagesMax; pages++) {
+      const answer = await this.#ports.api.conversations(after)
+      if ('failure' in answer) {
+        if (this.hasList === 'no') this.hasList = 'failed'
+        return
+      }
+      for (const dto of answer.value.items) this.get(dto.id).describe(dto)
+      this.hasList = 'yes'
+      after = answer.value.next
+      if (after === undefined) break
+    }
+    this.watch()
+  }
+
+  /** Asks again who is in a room. */
+  async describe(id: string): Promise<void> {
+    const answer = await this.#ports.api.conversation(id)
+    if ('value' in answer) this.get(id).describe(answer.value satisfies ConversationDto)
+    this.watch()
+  }
+
+  /** Receipts come in bursts: what is kept of them lags a little. */
+  keepPositions(room: Room): void {
+    if (this.#keeping.has(room)) return
+    this.#keeping.add(room)
+    setTimeout(() => {
+      this.#keeping.delete(room)
+      void this.#ports.outbox.keepPositions(room.id, new Map(room.positions))
+    }, positionsKeptMs)
+  }
+
+  /** Whose presence is asked for: the people of the open room, then those of direct conversations. */
+  watch(): void {
+    const ids = new Set(this.current?.others.map(o => o.user_id))
+    for (const room of this.ordered) if (room.peerId) ids.add(room.peerId)
+    const userIds = [...ids].slice(0, presenceWatchMax)
+    if (userIds.join() === this.#watched) return
+    this.#watched = userIds.join()
+    this.#ports.tell({ type: 'watch', userIds })
+  }
+}
