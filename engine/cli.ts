@@ -20,6 +20,7 @@ const usage = `parley: people and AI assistants in the same conversations
   parley migrate up|down|status                  the database schema
   parley token <email> [--ttl 1h] [--create]     prints an access token and the user's id
   parley seed --users n --tokens FILE            makes users, writes one token a line
+  parley mcp --token TOKEN                       one's own tasks as tools over stdin and stdout
   parley model                                   the built-in model server by itself
   parley config check                            whether all settings can be used
   parley --help
@@ -47,6 +48,8 @@ async function main(args: string[]): Promise<void> {
     case 'token':
     case 'seed':
       return account(config, args)
+    case 'mcp':
+      return tools(config, rest)
     case 'model':
       return passOn('engine/assistant/dev-model.ts', [], {})
     case 'config':
@@ -73,20 +76,22 @@ async function run(config: Config, roles: ('gateway' | 'engine')[], isStart: boo
   const log = parentLog(isTerminal, show)
   let running: Awaited<ReturnType<typeof startParent>> | undefined
   let signals = 0
+  const stop = (started: NonNullable<typeof running>) =>
+    started.stop().then(
+      () => process.exit(0),
+      error => {
+        log.error('the stop failed', { err: error })
+        process.exit(1)
+      },
+    )
   const onSignal = () => {
-    if (++signals === 1) {
-      if (!running) process.exit(130)
+    signals++
+    if (signals === 1) {
       console.log('\n  Stopping … (Ctrl-C again to stop at once)')
-      running.stop().then(
-        () => process.exit(0),
-        error => {
-          log.error('the stop failed', { err: error })
-          process.exit(1)
-        },
-      )
-    } else if (signals === 2) {
-      void running?.force().finally(() => process.exit(1))
-    } else process.exit(1)
+      // A start under way is finished first: half of it could not be stopped in order.
+      if (running) void stop(running)
+    } else if (signals === 2 && running) void running.force().finally(() => process.exit(1))
+    else process.exit(1)
   }
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, onSignal)
   running = await startParent({
@@ -98,6 +103,7 @@ async function run(config: Config, roles: ('gateway' | 'engine')[], isStart: boo
     say: line => console.log(`  ${line}`),
     onLine: isTerminal ? show : undefined,
   })
+  if (signals > 0) return stop(running)
   const isModelOurs = config.OPENAI_BASE_URL === '' && config.OPENAI_API_KEY === ''
   console.log(banner(running, { model: isModelOurs, soft: config.REDIS_URL === '' }))
 }
@@ -127,6 +133,13 @@ async function account(config: Config, args: string[]): Promise<void> {
   await withDatabase(config, dataDirOf(config), openLog('warn'), url =>
     passOn('gateway/auth/cli.ts', args, { DATABASE_URL: url }),
   )
+}
+
+/** Nothing of ours may reach stdout: it speaks JSON-RPC there. */
+async function tools(config: Config, args: string[]): Promise<void> {
+  const { withDatabase } = await import('./process/database.ts')
+  const log = openLog('warn', { node: 'mcp' }, process.stderr)
+  await withDatabase(config, dataDirOf(config), log, url => passOn('gateway/mcp-stdio.ts', args, { DATABASE_URL: url }))
 }
 
 function passOn(script: string, args: string[], env: Record<string, string>): Promise<void> {

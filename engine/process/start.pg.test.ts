@@ -9,6 +9,17 @@ import { isAlive, type NodeFile, readNodeFile } from './node-file.ts'
 
 const script = path.resolve(import.meta.dirname, '../cli.ts')
 
+const settings = {
+  HOST: '127.0.0.1',
+  PORT: '0',
+  METRICS_PORT: '0',
+  ENGINE_METRICS_PORT: '0',
+  MODEL_PORT: '0',
+  ENGINE_THREADS: '1',
+  LOG_LEVEL: 'warn',
+  DRAIN_SPREAD_MS: '0',
+}
+
 let dataDir: string
 let parent: ChildProcess | undefined
 let out = ''
@@ -28,15 +39,8 @@ async function start(): Promise<number> {
     stdio: ['ignore', 'pipe', 'pipe'],
     env: {
       ...process.env,
+      ...settings,
       DATA_DIR: dataDir,
-      HOST: '127.0.0.1',
-      PORT: '0',
-      METRICS_PORT: '0',
-      ENGINE_METRICS_PORT: '0',
-      MODEL_PORT: '0',
-      ENGINE_THREADS: '1',
-      LOG_LEVEL: 'warn',
-      DRAIN_SPREAD_MS: '0',
     },
   })
   parent = child
@@ -130,5 +134,20 @@ test('[START5] after only the parent was killed its children end, and a start ad
 test('[START6] Ctrl-C stops everything, Postgres last, with code 0', async () => {
   const { engine, gateway, model, postgres } = node()
   assert.equal(await end('SIGINT'), 0)
+  for (const pid of [engine, gateway, model, postgres]) assert.ok(!isAlive(pid))
+})
+
+test('[START7] Ctrl-C during a start leaves nothing behind', async () => {
+  out = ''
+  const child = spawn(process.execPath, [script, 'start'], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+    env: { ...process.env, ...settings, LOG_LEVEL: 'info', DATA_DIR: dataDir },
+  })
+  parent = child
+  for (const stream of [child.stdout, child.stderr]) stream.on('data', chunk => (out += chunk))
+  await until(() => out.includes('embedded Postgres started'), 'the database')
+  assert.equal(await end('SIGINT'), 0, out)
+  assert.ok(!out.includes('Parley is ready.'))
+  const { engine, gateway, model, postgres } = node()
   for (const pid of [engine, gateway, model, postgres]) assert.ok(!isAlive(pid))
 })
