@@ -22,6 +22,20 @@ export function treeCpuMs(pid: number | undefined): number {
   return sum(pid)
 }
 
+/** CPU ms that the whole machine has used so far, over all cores. */
+export function machineCpuMs(): number {
+  try {
+    const [user, nice, system, , , irq, soft] = readFileSync('/proc/stat', 'utf8')
+      .slice(5)
+      .trim()
+      .split(/\s+/)
+      .map(Number)
+    return (user! + nice! + system! + irq! + soft!) * msPerTick
+  } catch {
+    return 0
+  }
+}
+
 /** Resident bytes of a process. */
 export function rssBytes(pid: number | undefined): number {
   return (statOf(pid)?.rssPages ?? 0) * 4096
