@@ -138,6 +138,7 @@ test('[START6] Ctrl-C stops everything, Postgres last, with code 0', async () =>
 })
 
 test('[START7] Ctrl-C during a start leaves nothing behind', async () => {
+  await end('SIGTERM')
   out = ''
   const child = spawn(process.execPath, [script, 'start'], {
     stdio: ['ignore', 'pipe', 'pipe'],
