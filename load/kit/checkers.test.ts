@@ -111,6 +111,12 @@ const planted: Record<string, { expected: string; plant(h: History): void }> = {
       Object.assign(h.attempts[4]!, { invokedAt: 60, completedAt: 70 })
     },
   },
+  'a read that misses what was acked before it': {
+    expected: 'C2',
+    plant: h => {
+      h.reads = [{ conversation: 'c', invokedAt: 200, after: 2, limit: 100, seqs: [3, 5, 6] }]
+    },
+  },
   'a hole in what was pushed': { expected: 'C3', plant: h => h.deliveries.splice(1, 1) },
   'an event pushed twice': { expected: 'C3', plant: h => h.deliveries.splice(1, 0, shown(2)) },
   'a replay with a hole': { expected: 'C3', plant: h => h.deliveries.splice(4, 1) },
@@ -131,6 +137,17 @@ test('[C0] an unknown attempt may be stored or not, and one that was refused may
   const again = { ...history.attempts[1]!, outcome: { kind: 'refused', code: 'OVERLOADED' } as const, invokedAt: 26 }
   history.attempts.push(unknown, again)
   history.attempts.push({ ...history.attempts[2]!, outcome: { kind: 'unknown' }, invokedAt: 39 })
+  assert.deepEqual(check(history), [])
+})
+
+test('[C0] a log that lost its head to retention begins later', () => {
+  const history = good()
+  history.rows = history.rows.slice(2)
+  history.restRows = history.restRows.slice(2)
+  history.deliveries = history.deliveries.filter(d => d.seq > 2)
+  for (const d of history.deliveries) d.readyHead = Math.max(2, d.readyHead)
+  history.firstSeqs = { c: 3 }
+  history.reads = [{ conversation: 'c', invokedAt: 200, after: 2, limit: 2, seqs: [3, 4] }]
   assert.deepEqual(check(history), [])
 })
 

@@ -13,6 +13,20 @@ export interface History {
   rows: Row[]
   /** The same as a member reads them by REST. */
   restRows: Omit<Row, 'epoch' | 'clientId'>[]
+  /** Where a log begins that lost its head to retention; 1 unless told. */
+  firstSeqs?: Record<string, number>
+  /** Pages of the raw log that somebody read in the middle of the run. */
+  reads?: HistoryRead[]
+}
+
+export interface HistoryRead {
+  conversation: string
+  /** Monotonic ms before the request left. */
+  invokedAt: number
+  after: number
+  limit: number
+  /** What came, in order. */
+  seqs: number[]
 }
 
 export interface Attempt {
@@ -68,13 +82,14 @@ export function check(history: History): string[] {
 }
 
 /** C1: every ack is in the log at its position, nothing twice, no hole, nothing that nobody sent. */
-export function checkLog({ attempts, rows, restRows }: History): string[] {
+export function checkLog({ attempts, rows, restRows, firstSeqs = {} }: History): string[] {
   const problems = new Problems('C1')
   const logs = byConversation(rows)
   for (const [conversation, log] of logs) {
+    const first = firstSeqs[conversation] ?? 1
     for (const [i, row] of log.entries()) {
-      if (row.seq !== i + 1) {
-        problems.add(`${conversation}: seq ${i + 1} is missing or double (found ${row.seq})`)
+      if (row.seq !== i + first) {
+        problems.add(`${conversation}: seq ${i + first} is missing or double (found ${row.seq})`)
         break
       }
     }
@@ -102,15 +117,18 @@ export function checkLog({ attempts, rows, restRows }: History): string[] {
   }
   const invoked = new Map<string, Attempt[]>()
   for (const a of attempts) push(invoked, `${a.conversation} ${a.sender} ${a.clientId}`, a)
-  for (const same of invoked.values()) {
+  const stored = new Map(rows.map(row => [`${row.conversation} ${row.senderId} ${row.clientId}`, row]))
+  for (const [key, same] of invoked) {
     const { conversation, sender, clientId, content } = same[0]!
     const log = logs.get(conversation) ?? []
-    const row = log.find(r => r.senderId === sender && r.clientId === clientId)
+    const first = firstSeqs[conversation] ?? 1
+    const row = stored.get(key)
     const seqs = new Set(same.flatMap(a => (a.outcome.kind === 'ok' ? [a.outcome.seq] : [])))
     if (seqs.size > 1) problems.add(`${clientId} was acked at ${[...seqs].join(' and ')}`)
     for (const a of same) {
       if (a.outcome.kind !== 'ok') continue
-      const at = log[a.outcome.seq - 1]
+      if (a.outcome.seq < first) continue
+      const at = log[a.outcome.seq - first]
       if (!at || at.seq !== a.outcome.seq) problems.add(`${clientId} was acked at ${a.outcome.seq}, where nothing is`)
       else if (at.clientId !== clientId || at.senderId !== sender)
         problems.add(`${clientId} was acked at ${a.outcome.seq}, where ${at.clientId} is`)
@@ -128,7 +146,7 @@ export function checkLog({ attempts, rows, restRows }: History): string[] {
 }
 
 /** C2: one truth for each position, acks in real time, sends of a connection in their order. */
-export function checkOrder({ attempts, deliveries, rows }: History): string[] {
+export function checkOrder({ attempts, deliveries, rows, reads = [] }: History): string[] {
   const problems = new Problems('C2')
   const truth = new Map(rows.map(row => [`${row.conversation} ${row.seq}`, row]))
   for (const d of deliveries) {
@@ -173,6 +191,17 @@ export function checkOrder({ attempts, deliveries, rows }: History): string[] {
         problems.add(`${pair}: ${seqOf(firsts[i]!)} was sent after ${seqOf(firsts[i - 1]!)}`)
     }
   }
+  const ackedIn = group(acked, a => a.conversation)
+  for (const read of reads) {
+    const got = new Set(read.seqs)
+    const isLast = read.seqs.length < read.limit
+    const end = isLast ? Number.POSITIVE_INFINITY : read.seqs.at(-1)!
+    for (const a of ackedIn.get(read.conversation) ?? []) {
+      const seq = seqOf(a)
+      if (a.completedAt! < read.invokedAt && seq > read.after && seq <= end && !got.has(seq))
+        problems.add(`${read.conversation}: ${seq} was acked and then not in what was read after ${read.after}`)
+    }
+  }
   return problems.list
 }
 
@@ -199,11 +228,11 @@ export function checkResume({ deliveries, joins }: History): string[] {
       }
     }
   }
+  const joinKey = (connection: number, conversation: string, n: number) => `${connection} ${conversation} ${n}`
+  const replayEnds = new Map<string, number>()
+  for (const d of deliveries) if (d.join) replayEnds.set(joinKey(d.connection, d.conversation, d.join.number), d.seq)
   for (const j of joins) {
-    const replay = deliveries.filter(
-      d => d.connection === j.connection && d.conversation === j.conversation && d.join?.number === j.number,
-    )
-    const end = replay.at(-1)?.seq ?? j.afterSeq
+    const end = replayEnds.get(joinKey(j.connection, j.conversation, j.number)) ?? j.afterSeq
     if (end !== j.headSeq)
       problems.add(
         `connection ${j.connection} in ${j.conversation}: joined at ${j.headSeq}, the replay ended at ${end}`,
@@ -224,7 +253,7 @@ export function checkEpochs({ rows }: History): string[] {
   return problems.list
 }
 
-class Problems {
+export class Problems {
   readonly list: string[] = []
   readonly #name: string
   #count = 0
@@ -240,19 +269,19 @@ class Problems {
 
 const seqOf = (a: Attempt) => (a.outcome.kind === 'ok' ? a.outcome.seq : 0)
 
-function byConversation<R extends { conversation: string; seq: number }>(rows: readonly R[]): Map<string, R[]> {
+export function byConversation<R extends { conversation: string; seq: number }>(rows: readonly R[]): Map<string, R[]> {
   const out = group(rows, row => row.conversation)
   for (const log of out.values()) log.sort((a, b) => a.seq - b.seq)
   return out
 }
 
-function group<T>(items: readonly T[], key: (item: T) => string): Map<string, T[]> {
+export function group<T>(items: readonly T[], key: (item: T) => string): Map<string, T[]> {
   const out = new Map<string, T[]>()
   for (const item of items) push(out, key(item), item)
   return out
 }
 
-function push<T>(map: Map<string, T[]>, key: string, item: T): void {
+export function push<T>(map: Map<string, T[]>, key: string, item: T): void {
   const list = map.get(key)
   if (list) list.push(item)
   else map.set(key, [item])
