@@ -155,7 +155,7 @@ const words = (text: string) => text.split(/\s+/u).filter(Boolean).length
 /** The first words of a text, on one line, in quotation marks. */
 function quote(text: string): string {
   const line = text.replace(/\s+/gu, ' ').trim()
-  const chars = [...line]
+  const chars = Array.from(line)
   return `“${chars.length > 60 ? `${chars.slice(0, 57).join('').trimEnd()}…` : line}”`
 }
 

@@ -8,7 +8,7 @@ export interface Reply {
   /** One delta each; at least one. */
   deltas: string[]
   /** Pause before delta n (n ≥ 1), ms; the first leaves at once. */
-  delayMs(n: number): number
+  delayMs: (n: number) => number
 }
 
 /** A turn that asks for more is answered with this many: it is a test's tool, not a way to fill memory. */

@@ -147,7 +147,7 @@ export class Recorder {
       onClose: code => {
         ready.reject(new Error(`closed ${code}`))
         // What was under way is unknown from now on.
-        if (this.#connection === connection) for (const waiting of [...this.#waiting.values()]) waiting.settle()
+        if (this.#connection === connection) for (const waiting of this.#waiting.values()) waiting.settle()
       },
     })
     try {
