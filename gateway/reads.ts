@@ -3,6 +3,7 @@
  * text of an answer. Owns the statements; refuses to write and to keep anything.
  */
 import type { DatabaseError } from 'pg'
+import { frameOf } from '#engine/storage/frames.ts'
 import type { Sql } from '#gateway/auth/db.ts'
 import type { DurableType, FleetingFrame } from '#protos/catalogue.ts'
 import { unreadMax } from '#protos/limits.ts'
@@ -48,8 +49,6 @@ export interface Reads {
   sharing(userId: string, others: readonly string[]): Promise<Set<string>>
 }
 
-const iso = (column: string) => `to_char(${column} at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')`
-
 const readyText = `
 select c.id, c.kind as type, c.title, h.seq::float8 as "headSeq", r.seq::float8 as "readSeq", u.count::int as unread
 from conversation_member m
@@ -68,8 +67,9 @@ where m.user_id = $1 order by h.created_at desc, c.id desc`
 
 /** The running sum ends a stretch at the byte limit; the first event always comes. */
 const framesText = `
-select kind, seq::float8 as seq, sender_id, body::text as body, ts, is_deleted from (
-  select e.kind, e.seq, e.sender_id, e.body, ${iso('e.created_at')} as ts, s.deleted_at is not null as is_deleted,
+select kind, seq::float8 as seq, sender_id, body::text as body, at, deleted from (
+  select e.kind, e.seq, e.sender_id, e.body, round(extract(epoch from e.created_at) * 1000)::float8 as at,
+    s.deleted_at is not null and e.kind = 'message.new' as deleted,
     sum(octet_length(e.body::text) + 200) over (order by e.seq) as total, row_number() over (order by e.seq) as n
   from (select * from event where conversation_id = $1 and seq > $2 and seq <= $3 order by seq limit $4) e
   left join message_state s on s.conversation_id = e.conversation_id and s.seq = e.seq) x
@@ -80,8 +80,8 @@ interface FrameRow {
   seq: number
   sender_id: string
   body: string
-  ts: string
-  is_deleted: boolean
+  at: number
+  deleted: boolean
 }
 
 export function createReads(db: Sql, positions: Positions): Reads {
@@ -162,16 +162,12 @@ export function createReads(db: Sql, positions: Positions): Reads {
 }
 
 function logFrame(conversation: string, row: FrameRow): LogFrame {
-  const body = JSON.parse(row.body) as Record<string, unknown>
-  const frame = { type: row.kind, conversationId: conversation, seq: row.seq, ts: row.ts, ...body }
-  const isMasked = row.is_deleted && row.kind === 'message.new'
-  const { attachments: _, ...kept } = frame as Record<string, unknown>
   return {
     seq: row.seq,
     kind: row.kind,
     senderId: row.sender_id,
-    ...(row.kind === 'room.member_left' ? { leaver: body['userId'] as string } : {}),
-    json: JSON.stringify(isMasked ? { ...kept, content: '', deleted: true } : frame),
+    ...(row.kind === 'room.member_left' ? { leaver: JSON.parse(row.body).userId as string } : {}),
+    json: frameOf(conversation, row),
   }
 }
 

@@ -1,6 +1,6 @@
 /**
  * Turns rows of the log into the frames that clients get: live, replayed and raw reads are the same JSON, but for a
- * message deleted since. Shared by the engine's directory and the gateway's read side.
+ * message deleted since. Shared by the engine's directory and the reads of gateways.
  */
 import type { StoredFrame } from '#engine/actor/ports.ts'
 import { type Queryable, rows, type Statement } from './query.ts'

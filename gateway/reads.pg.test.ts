@@ -1,0 +1,120 @@
+/** What the hub reads, on real Postgres under the gateway's own role, over a log that a real journal wrote. */
+import assert from 'node:assert/strict'
+import { randomBytes, randomUUID } from 'node:crypto'
+import { after, before, test } from 'node:test'
+import { silentLog } from '#engine/ops/log.ts'
+import { makeRoom } from '#engine/storage/directory.contract.ts'
+import { createDirectory } from '#engine/storage/directory.ts'
+import { type Database, openOrm } from '#engine/storage/orm.ts'
+import { type Bench, openBench, settled } from '#load/kit/journal-bench.ts'
+import { postgresWorld } from '#load/kit/journal-world.ts'
+import { type TestDatabase, testDatabase } from '#load/kit/postgres.ts'
+import type { Db } from './auth/db.ts'
+import { Positions } from './positions.ts'
+import { createReads, type Reads } from './reads.ts'
+
+let database: TestDatabase
+let admin: Database
+let gateway: Database
+
+before(async () => {
+  database = await testDatabase()
+  admin = await openOrm({ url: database.url, name: 'test-admin', log: silentLog })
+  gateway = await openOrm({ url: database.url, role: 'parley_gateway', name: 'test-gateway', log: silentLog })
+})
+after(async () => {
+  await gateway.close()
+  await admin.close()
+  await database.drop()
+})
+
+async function user(username: string): Promise<string> {
+  const name = `${username}_${randomBytes(4).toString('hex')}`
+  const made = await gateway.pool.query<{ id: string }>('insert into users (username) values ($1) returning id', [name])
+  return made.rows[0]!.id
+}
+
+const readTest = (title: string, body: (bench: Bench, read: Reads, positions: Positions) => Promise<void>) =>
+  void test(title, { timeout: 30_000 }, async () => {
+    const bench = await openBench({ ...(await postgresWorld(admin)), directory: createDirectory(admin), user } as never)
+    const positions = new Positions(() => 0)
+    try {
+      await body(bench, createReads(gateway.pool as unknown as Db, positions), positions)
+    } finally {
+      await bench.close()
+    }
+  })
+
+readTest(
+  '[RD1] ready lists living conversations by last activity, with unread of others only',
+  async (b, read, positions) => {
+    const [ann, bob] = [await user('ann'), await user('bob')]
+    const older = await makeRoom(b, 'group', [ann, bob])
+    const newer = await makeRoom(b, 'dm', [ann, bob])
+    const gone = await makeRoom(b, 'group', [ann])
+    gone.send({ side: { kind: 'conversation.deleted', by: ann, at: Date.now() } })
+    for (let i = 0; i < 120; i++) older.send()
+    await settled(older, gone)
+    await new Promise(resolve => setTimeout(resolve, 5))
+    for (let i = 0; i < 3; i++) newer.send()
+    await settled(newer)
+    await admin.pool.query('update event set sender_id = $2 where conversation_id = $1 and seq = 4', [
+      newer.conversation,
+      ann,
+    ])
+    await admin.pool.query(
+      'insert into message_state (conversation_id, seq, message_id, deleted_at) values ($1, 3, uuidv7(), now())',
+      [newer.conversation],
+    )
+    await createDirectory(admin).flushReceipts([
+      { conversation: newer.conversation, userId: ann, readSeq: 1, deliveredSeq: 1, at: Date.now(), mark: true },
+    ])
+    // Above position 1: one of another's, one deleted, one of one's own.
+    const first = { id: newer.conversation, type: 'dm', title: null, headSeq: 4, readSeq: 1, unread: 1 }
+    const second = { id: older.conversation, type: 'group', title: 'Room', headSeq: 121, readSeq: 0, unread: 100 }
+    assert.deepEqual(await read.ready(ann), [first, second])
+    positions.note(ann, older.conversation, 119)
+    assert.deepEqual(await read.ready(ann), [first, { ...second, readSeq: 119, unread: 2 }])
+    assert.deepEqual(await read.ready(randomUUID()), [])
+    const memberships = await read.memberships([ann, bob])
+    const rooms = (of: string) => memberships.filter(m => m.userId === of).map(m => m.conversation)
+    assert.deepEqual(rooms(ann).sort(), [newer.conversation, older.conversation].sort())
+    assert.deepEqual(rooms(bob).sort(), [newer.conversation, older.conversation].sort())
+  },
+)
+
+readTest('[RD2] a message deleted since is masked in every later read', async (b, read) => {
+  const s = await makeRoom(b, 'group', [await user('ann')])
+  s.send({
+    body: JSON.stringify({
+      role: 'user',
+      content: 'secret',
+      attachments: [{ id: 'x' }],
+      clientMessageId: randomUUID(),
+    }),
+  })
+  await settled(s)
+  await admin.pool.query(
+    'insert into message_state (conversation_id, seq, message_id, deleted_at) values ($1, 2, uuidv7(), now())',
+    [s.conversation],
+  )
+  const frames = await read.frames(s.conversation, 1, 10, { events: 10, bytes: 1e6 })
+  const frame = JSON.parse(frames[0]!.json)
+  assert.equal(frame.content, '')
+  assert.equal(frame.deleted, true)
+  assert.equal('attachments' in frame, false)
+  assert.equal(typeof frame.clientMessageId, 'string')
+  const row = (
+    await gateway.pool.query('select content, role from messages where conversation_id = $1 and seq = 2', [
+      s.conversation,
+    ])
+  ).rows[0]
+  assert.deepEqual(row, { content: '', role: 'user' })
+})
+
+readTest('[RD3] people share a conversation or they do not', async (b, read) => {
+  const [ann, bob, cid] = [await user('ann'), await user('bob'), await user('cid')]
+  await makeRoom(b, 'dm', [ann, bob])
+  assert.deepEqual([...(await read.sharing(ann, [bob, cid, ann]))].sort(), [ann, bob].sort())
+  assert.deepEqual([...(await read.sharing(cid, [ann, bob]))], [])
+})
