@@ -115,7 +115,11 @@ export const cases: Case[] = [
         'both read the same answer',
       )
       await ada.page.getByRole('button', { name: 'People', exact: true }).click()
-      await ada.page.getByRole('complementary', { name: 'People' }).getByText('Ben', { exact: true }).waitFor()
+      const panel = ada.page.getByRole('complementary', { name: 'People' })
+      await panel.getByRole('button', { name: 'Options for Ben' }).click()
+      await panel.getByRole('menuitem', { name: 'Make admin' }).click()
+      await panel.getByText('admin', { exact: true }).waitFor()
+      await ada.log.getByText('Ben is now admin').waitFor()
     },
   ],
   [
@@ -149,6 +153,24 @@ export const cases: Case[] = [
       await stop.click()
       await ada.rows.last().getByText('Stopped. This is what arrived.').waitFor()
       await ada.page.getByRole('button', { name: 'Send' }).waitFor()
+    },
+  ],
+  [
+    'questions wait their turn, one can be taken back, and the first names the conversation',
+    async ({ ada }) => {
+      await ada.ask()
+      await ada.write('#stream words=150 delay_ms=20')
+      await ada.page.getByRole('button', { name: 'Stop the answer' }).waitFor()
+      await ada.list.getByRole('link', { name: '#stream words=150' }).waitFor()
+      await ada.write('The second question')
+      const second = ada.row('The second question')
+      await second.getByText('Queued, 1 before yours').waitFor()
+      await ada.write('The third question')
+      await ada.row('The third question').getByText('Queued, 2 before yours').waitFor()
+      await second.getByRole('button', { name: 'Cancel' }).click()
+      await ada.log.getByText('Stopped before anything was written.').waitFor()
+      await ada.page.getByRole('button', { name: 'Stop the answer' }).click()
+      await becomes(() => ada.rows.getByRole('button', { name: 'Copy' }).count(), 2, 'the stopped and the third answer')
     },
   ],
   [
@@ -245,7 +267,7 @@ export const cases: Case[] = [
           body: '{}',
         })
         const { access_token: token } = (await signed.json()) as { access_token: string }
-        for (let i = 1; i <= 220; i++) {
+        for (let i = 1; i <= 150; i++) {
           await fetch(`/api/conversations/${conversation}/messages`, {
             method: 'POST',
             headers: { 'content-type': 'application/json', authorization: `Bearer ${token}` },
@@ -253,9 +275,9 @@ export const cases: Case[] = [
           })
         }
       }, id)
-      await ada.row('line 220.').waitFor()
+      await ada.row('line 150.').waitFor()
       await page.reload()
-      await ada.row('line 220.').waitFor()
+      await ada.row('line 150.').waitFor()
       const box = (await ada.log.boundingBox())!
       await page.mouse.move(box.x + box.width / 2, box.y + box.height / 2)
       let jumps = 0
@@ -274,7 +296,7 @@ export const cases: Case[] = [
       await ada.row('Hello Ben').waitFor()
       assert.equal(jumps, 0, 'rows on screen never jump')
       await page.getByRole('button', { name: 'To the newest message' }).click()
-      await ada.row('line 220.').waitFor()
+      await ada.row('line 150.').waitFor()
     },
   ],
   [

@@ -55,6 +55,10 @@ export class Room {
   draft = $state('')
   /** Where the unread line stands while the room is on screen. */
   unreadAfter: number | undefined = $state()
+  /** Somebody looks at its end: what arrives is about to be read, so no badge flickers. */
+  isWatched = $state(false)
+  /** Where the list stood when the room was left: its top row and how far that was cut; absent: at the bottom. */
+  place: { key: string; offset: number } | undefined
   /** Wall time until which sends are held back after a refusal. */
   heldUntil = $state(0)
   /** A sentence over the composer, for refusals that belong to no row. */

@@ -3,6 +3,7 @@
  * lets the longest unused go. Refuses to write: sending is desk.ts's.
  */
 import { SvelteMap } from 'svelte/reactivity'
+import type { MemberRole } from '#protos/catalogue.ts'
 import { presenceWatchMax } from '#protos/limits.ts'
 import { foldFact, type TimelineNotice, timelineFrom } from '#protos/timeline.ts'
 import type { Outbox } from '../store/outbox.ts'
@@ -138,6 +139,13 @@ export class Rooms {
 
   async addMember(room: Room, username: string): Promise<ApiFailure | undefined> {
     const answer = await this.#ports.api.addMember(room.id, username)
+    if ('failure' in answer) return answer.failure
+    await this.describe(room.id)
+    return undefined
+  }
+
+  async setRole(room: Room, userId: string, role: MemberRole): Promise<ApiFailure | undefined> {
+    const answer = await this.#ports.api.setRole(room.id, userId, role)
     if ('failure' in answer) return answer.failure
     await this.describe(room.id)
     return undefined

@@ -130,6 +130,8 @@ export class Api {
   rename = (id: string, title: string) => this.#call<ConversationDto>('PATCH', `/conversations/${id}`, { title })
   addMember = (id: string, username: string) =>
     this.#call<MemberDto>('POST', `/conversations/${id}/members`, { username })
+  setRole = (id: string, userId: string, role: MemberRole) =>
+    this.#call<MemberDto>('PATCH', `/conversations/${id}/members/${userId}`, { role })
   removeMember = (id: string, userId: string) =>
     this.#call<undefined>('DELETE', `/conversations/${id}/members/${userId}`)
 
