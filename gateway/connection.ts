@@ -20,7 +20,7 @@ import {
 import { parseId } from '#protos/ids.ts'
 import { type Label, letterFlags } from '#protos/letter.ts'
 import { readyMsMax } from '#protos/limits.ts'
-import { frameText, unsentBytes, writeFrames } from './framing.ts'
+import { frameText, unsentBytes, writeFrames, writeLeft } from './framing.ts'
 import type { Hub } from './hub.ts'
 import { type Flusher, Outbox, type Wire } from './outbox.ts'
 import { Peer } from './peer.ts'
@@ -116,6 +116,10 @@ export class Connection implements Wire {
 
   unsent(): number {
     return unsentBytes(this.ws)
+  }
+
+  left(): number {
+    return writeLeft(this.ws)
   }
 
   filled(): void {

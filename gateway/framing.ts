@@ -50,15 +50,15 @@ export function writeFrames(ws: WebSocket, frames: readonly Framed[], bytes: num
   return frames.length
 }
 
-/** Bytes handed over that the kernel has not taken. */
+/** Bytes handed over and not known to have left; a large write counts whole until its last byte was taken. */
 export function unsentBytes(ws: WebSocket): number {
-  const socket = rawSocket(ws)
-  if (!socket) return 0
-  // A large write counts whole until its last byte has left; the handle knows how far it is.
-  const handle = (socket as unknown as { _handle?: { writeQueueSize?: number } | null })._handle
-  const queued = handle?.writeQueueSize
-  const buffered = socket.writableLength
-  return typeof queued === 'number' && queued > 0 && queued < buffered ? queued : buffered
+  return rawSocket(ws)?.writableLength ?? 0
+}
+
+/** What is left of the write under way, as the handle knows it: it moves with every byte that the kernel takes. */
+export function writeLeft(ws: WebSocket): number {
+  const socket = rawSocket(ws) as unknown as { _handle?: { writeQueueSize?: number } | null } | undefined
+  return socket?._handle?.writeQueueSize ?? 0
 }
 
 function headerOf(length: number): Buffer {

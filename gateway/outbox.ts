@@ -13,6 +13,8 @@ export interface Wire {
   write(frames: readonly Framed[], bytes: number): number
   /** Bytes handed over that have not left. */
   unsent(): number
+  /** Changes with every byte that leaves. */
+  left(): number
   /** Too much is unsent: poll from now on. */
   filled(): void
   /** The outbox can do no more: close 4420. */
@@ -67,6 +69,7 @@ export class Outbox {
   #isFull = false
   #isClosed = false
   #leastUnsent = 0
+  #lastLeft = 0
   #progressAt = 0
 
   constructor(wire: Wire, flusher: Flusher) {
@@ -137,8 +140,10 @@ export class Outbox {
   poll(at: number): boolean {
     if (!this.#isFull || this.#isClosed) return false
     const unsent = this.#bytes + this.#wire.unsent()
-    if (this.#progressAt === 0 || unsent < this.#leastUnsent) {
-      this.#leastUnsent = unsent
+    const left = this.#wire.left()
+    if (this.#progressAt === 0 || unsent < this.#leastUnsent || left !== this.#lastLeft) {
+      this.#leastUnsent = Math.min(unsent, this.#leastUnsent)
+      this.#lastLeft = left
       this.#progressAt = at
     }
     if (unsent <= resumeBytes) {
