@@ -1,0 +1,248 @@
+/**
+ * Writes down what every socket of the run sent and got, in the form that the checkers read, and judges at once what needs
+ * no final log: streams byte by byte, receipts that go back, events after a removal. Refuses to act as a client.
+ */
+import { createHash } from 'node:crypto'
+import type { Attempt, History } from '#load/kit/checkers.ts'
+import { assistantId } from '#protos/ids.ts'
+import type { Kernel } from './kernel.ts'
+
+interface Joining {
+  number: number
+  afterSeq: number
+  hasBegun: boolean
+}
+
+interface Room {
+  /** What the checkers take for a connection: numbering starts anew when the user is added again. */
+  as: number
+  head: number
+  joining: Joining[]
+  isJoined: boolean
+  removedAt: number | undefined
+  /** Answer → its text so far on this socket. */
+  streams: Map<string, string>
+  dones: Set<string>
+  read: Map<string, number>
+}
+
+interface Line {
+  user: string
+  gateway: string
+  isOpen: boolean
+  waiting: Map<string, Attempt[]>
+  rooms: Map<string, Room>
+}
+
+// biome-ignore lint/suspicious/noExplicitAny: frames are read loosely here, the checkers judge them
+type Frame = Record<string, any>
+
+export class Recorder {
+  readonly history: Omit<History, 'rows' | 'restRows'> = { attempts: [], deliveries: [], joins: [] }
+  /** What sockets saw of answers: checked against the final text. */
+  readonly streams: { connection: number; conversation: string; answerId: string; text: string; isDone: boolean }[] = []
+  /** `${conversation} ${user}` → highest position announced. */
+  readonly announced = new Map<string, number>()
+  readonly #kernel: Kernel
+  readonly #lines = new Map<number, Line>()
+  #numbers = 0
+  #joins = 0
+
+  constructor(kernel: Kernel) {
+    this.#kernel = kernel
+  }
+
+  opened(user: string, gateway: string): number {
+    const number = ++this.#numbers
+    this.#lines.set(number, { user, gateway, isOpen: true, waiting: new Map(), rooms: new Map() })
+    return number
+  }
+
+  closed(number: number): void {
+    const line = this.#lines.get(number)!
+    line.isOpen = false
+    line.waiting.clear()
+    for (const [id, room] of line.rooms) this.#endStreams(number, id, room)
+  }
+
+  /** A send outside any socket: its outcome comes by the answer. */
+  request(sender: string, conversation: string, clientId: string, content: string): Attempt {
+    return this.#attempt(++this.#numbers, sender, conversation, clientId, content)
+  }
+
+  answered(attempt: Attempt, text: string | undefined): void {
+    if (text !== undefined) this.#settle(attempt, JSON.parse(text) as Frame)
+  }
+
+  sent(number: number, text: string): void {
+    const line = this.#lines.get(number)!
+    const f = JSON.parse(text) as Frame
+    if (f['type'] === 'message.send' || f['type'] === 'chat.send') {
+      const attempt = this.#attempt(number, line.user, f['conversationId'], f['clientMessageId'], f['content'])
+      const list = line.waiting.get(f['requestId'])
+      if (list) list.push(attempt)
+      else line.waiting.set(f['requestId'], [attempt])
+    } else if (f['type'] === 'room.join') {
+      const join = { number: ++this.#joins, afterSeq: f['afterSeq'] ?? -1, hasBegun: false }
+      this.#room(line, f['conversationId']).joining.push(join)
+    } else if (f['type'] === 'receipt.read') {
+      const key = `${f['conversationId']} ${line.user}`
+      this.announced.set(key, Math.max(this.announced.get(key) ?? 0, f['seq']))
+    }
+  }
+
+  got(number: number, text: string): void {
+    const line = this.#lines.get(number)!
+    const f = JSON.parse(text) as Frame
+    const room = f['conversationId'] === undefined ? undefined : this.#room(line, f['conversationId'])
+    switch (f['type']) {
+      case 'ready':
+        for (const c of [...f['conversations'], ...f['others']]) this.#room(line, c.id).head = c.headSeq
+        return
+      case 'ack':
+      case 'error': {
+        const list = line.waiting.get(f['requestId'])
+        const attempt = list?.shift()
+        if (attempt) return this.#settle(attempt, f)
+        // A join that was refused.
+        if (f['type'] === 'error' && String(f['requestId']).startsWith('join:')) room?.joining.shift()
+        return
+      }
+      case 'conversation.added':
+        if (room!.removedAt !== undefined) room!.as = ++this.#numbers
+        room!.removedAt = undefined
+        room!.head = f['conversation'].headSeq
+        return
+      case 'conversation.removed':
+        this.#endStreams(number, f['conversationId'], room!)
+        room!.isJoined = false
+        room!.removedAt ??= Number.POSITIVE_INFINITY
+        return
+      case 'room.joined':
+        this.#joined(number, f, room!)
+        return
+      case 'resync_required':
+        room!.joining.shift()
+        this.#kernel.note(`socket ${number} must read again: ${f['reason']} ${f['firstSeq']}..${f['headSeq']}`)
+        return
+      case 'chat.stream':
+        this.#streamed(number, f, room!)
+        return
+      case 'chat.done':
+        this.#done(number, f, room!)
+        return
+      case 'receipt.updated': {
+        const before = room!.read.get(f['userId']) ?? 0
+        if (f['readSeq'] < before) {
+          this.#kernel.broken(`C6 socket ${number}: ${f['userId']} read back from ${before} to ${f['readSeq']}`)
+        }
+        room!.read.set(f['userId'], f['readSeq'])
+        return
+      }
+      default:
+        if (f['seq'] !== undefined) this.#durable(number, line, f, room!)
+    }
+  }
+
+  /** Sockets still open end here. */
+  finish(): void {
+    for (const [number, line] of this.#lines) if (line.isOpen) this.closed(number)
+  }
+
+  /** Open sockets that joined: who must have got what is in the log. */
+  openRooms(): { connection: number; user: string; conversation: string }[] {
+    return [...this.#lines].flatMap(([connection, { isOpen, user, rooms }]) =>
+      isOpen ? [...rooms].flatMap(([conversation, r]) => (r.isJoined ? [{ connection, user, conversation }] : [])) : [],
+    )
+  }
+
+  #room(line: Line, id: string): Room {
+    let room = line.rooms.get(id)
+    if (!room) {
+      const as = line.rooms.size === 0 ? ++this.#numbers : [...line.rooms.values()][0]!.as
+      room = {
+        ...{ as, head: 0, joining: [], isJoined: false, removedAt: undefined },
+        ...{ streams: new Map(), dones: new Set(), read: new Map() },
+      }
+      line.rooms.set(id, room)
+    }
+    return room
+  }
+
+  #attempt(connection: number, sender: string, conversation: string, clientId: string, content: string): Attempt {
+    const attempt: Attempt = {
+      ...{ sender, connection, conversation, clientId, content, invokedAt: this.#kernel.now },
+      outcome: { kind: 'unknown' },
+    }
+    this.history.attempts.push(attempt)
+    return attempt
+  }
+
+  #settle(attempt: Attempt, f: Frame): void {
+    attempt.completedAt = this.#kernel.now
+    if (f['type'] === 'ack') attempt.outcome = { kind: 'ok', seq: f['seq'], messageId: f['messageId'] }
+    else attempt.outcome = { kind: 'refused', code: f['code'] }
+    this.#kernel.note(`${attempt.clientId.slice(-6)} ${f['type'] === 'ack' ? `acked at ${f['seq']}` : f['code']}`)
+  }
+
+  #durable(number: number, line: Line, f: Frame, room: Room): void {
+    const { seq, conversationId: conversation } = f as { seq: number; conversationId: string }
+    if (room.removedAt !== undefined && seq > room.removedAt) {
+      this.#kernel.broken(`C9 socket ${number}: ${seq} of ${conversation} came after the removal at ${room.removedAt}`)
+    }
+    const join = room.joining[0]
+    if (join && seq === join.afterSeq + 1) join.hasBegun = true
+    this.history.deliveries.push({
+      ...{ connection: room.as, conversation, seq, kind: f['type'], messageId: f['messageId'], content: f['content'] },
+      readyHead: room.head,
+      ...(join?.hasBegun && { join: { number: join.number, afterSeq: join.afterSeq } }),
+    })
+    const isLive = !join?.hasBegun
+    if (f['type'] === 'room.member_left' && f['userId'] === line.user && isLive) room.removedAt = seq
+    if (f['type'] === 'message.new' && f['senderId'] === assistantId) {
+      const text = room.streams.get(f['messageId'])
+      if (text !== undefined && !String(f['content']).startsWith(text)) {
+        this.#kernel.broken(`C4 socket ${number}: what was streamed is not the beginning of ${f['messageId']}`)
+      }
+    }
+  }
+
+  #joined(number: number, f: Frame, room: Room): void {
+    const join = room.joining.shift()
+    room.isJoined = true
+    const { conversationId: conversation, headSeq, stream } = f as Frame & { conversationId: string; headSeq: number }
+    if (join && join.afterSeq >= 0) {
+      this.history.joins.push({ connection: room.as, conversation, number: join.number, afterSeq: join.afterSeq, headSeq })
+    }
+    if (stream) room.streams.set(stream.messageId, stream.content)
+    this.#kernel.note(`socket ${number} joined at ${headSeq}${stream ? ` in ${stream.content.length} of an answer` : ''}`)
+  }
+
+  #streamed(number: number, f: Frame, room: Room): void {
+    const text = room.streams.get(f['messageId']) ?? ''
+    const at = Buffer.byteLength(text)
+    if (f['offset'] !== at) {
+      this.#kernel.broken(`C4 socket ${number}: a delta of ${f['messageId']} begins at ${f['offset']}, not at ${at}`)
+    }
+    if (room.dones.has(f['messageId'])) this.#kernel.broken(`C4 socket ${number}: a delta came after chat.done`)
+    room.streams.set(f['messageId'], text + f['content'])
+  }
+
+  #done(number: number, f: Frame, room: Room): void {
+    const { messageId, bytes, sha256 } = f as Frame & { messageId: string }
+    if (room.dones.has(messageId)) this.#kernel.broken(`C4 socket ${number}: chat.done of ${messageId} came twice`)
+    room.dones.add(messageId)
+    const text = room.streams.get(messageId)
+    if (text !== undefined) {
+      const isSame = Buffer.byteLength(text) === bytes && createHash('sha256').update(text).digest('hex') === sha256
+      if (!isSame) this.#kernel.broken(`C4 socket ${number}: ${messageId} ended with ${bytes} bytes, not with what came`)
+    }
+  }
+
+  #endStreams(connection: number, conversation: string, room: Room): void {
+    for (const [answerId, text] of room.streams) {
+      this.streams.push({ connection, conversation, answerId, text, isDone: room.dones.has(answerId) })
+    }
+    room.streams.clear()
+  }
+}
