@@ -211,9 +211,9 @@ export class Connection implements Wire {
   }
 
   async #read(principal: Principal): Promise<void> {
-    const { hub, log, clock, isRevoked } = this.#deps
+    const { hub, log, clock } = this.#deps
     this.#deps.identified(this)
-    if (isRevoked(principal.sessionId)) return this.end(4410)
+    if (this.#deps.isRevoked(principal.sessionId)) return this.end(4410)
     const peer = new Peer(this.id, principal.userId, principal.sessionId, this.outbox)
     this.peer = peer
     let timer: NodeJS.Timeout | undefined

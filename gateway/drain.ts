@@ -27,7 +27,7 @@ export async function drainSockets(
   const serveMs = Math.min(spreadMs, drainMsMax - tailMs)
   while (open.size > 0 && clock.mono() - start < serveMs) await sleep(lookMs)
   let inBatch = 0
-  for (const connection of [...open.values()]) {
+  for (const connection of open.values()) {
     connection.end(1012)
     if (++inBatch % closeBatchSockets === 0) await sleep(closeBatchMs)
   }

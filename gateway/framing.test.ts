@@ -19,7 +19,7 @@ test('H12 frames of every length class arrive as they were, many in one write', 
   const [ws] = (await once(server, 'connection')) as [WebSocket]
   const texts = ['', 'x', 'é'.repeat(62), 'x'.repeat(125), 'x'.repeat(126), 'x'.repeat(65_535), 'x'.repeat(65_536)]
   const got: string[] = []
-  client.on('message', data => got.push(data.toString()))
+  client.on('message', (data: Buffer) => got.push(data.toString()))
   const frames = texts.map(text => frameText(text))
   assert.ok(rawSocket(ws), 'the raw socket is where it was')
   const bytes = frames.reduce((sum, f) => sum + f.length, 0)

@@ -90,7 +90,7 @@ export class Hub implements EngineSink {
     }
     const heads = new Map(ready.map(c => [c.id, c.headSeq]))
     const begun: [Seat, number][] = []
-    for (const seat of [...peer.seats.values()]) {
+    for (const seat of peer.seats.values()) {
       const head = heads.get(seat.room.id)
       if (head === undefined) this.rooms.leave(seat)
       else begun.push([seat, head])
@@ -111,7 +111,7 @@ export class Hub implements EngineSink {
     peer.state = 'live'
     this.#deps.metrics.parley_sockets.inc()
     this.rooms.begin(begun)
-    for (const seat of [...peer.seats.values()]) this.rooms.check(seat)
+    for (const seat of peer.seats.values()) this.rooms.check(seat)
     const held = peer.heldFacts
     peer.heldFacts = []
     for (const letter of held) this.#userFact(peer, letter, heads)
@@ -121,7 +121,7 @@ export class Hub implements EngineSink {
   disconnect(peer: Peer): void {
     const wasLive = peer.state === 'live'
     peer.state = 'gone'
-    for (const seat of [...peer.seats.values()]) {
+    for (const seat of peer.seats.values()) {
       seat.farewell = undefined
       this.rooms.leave(seat)
     }
@@ -236,7 +236,7 @@ export class Hub implements EngineSink {
     const own = this.users.get(label.subject)
     if (!own) return
     const letter: UserLetter = { label, body: Buffer.from(body), frame: frameText(body) }
-    for (const peer of [...own]) {
+    for (const peer of own) {
       if (label.socket !== 0 && label.socket !== peer.id) continue
       if (peer.state === 'live') this.#userFact(peer, letter)
       else if (peer.heldFacts.length < heldUserFactsMax) peer.heldFacts.push(letter)

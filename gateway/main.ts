@@ -154,12 +154,12 @@ async function run(config: Config, log: Log): Promise<void> {
     countOf: address => sockets.countOf(address),
     openCount: () => sockets.open.size,
     isDraining: () => stopping !== undefined,
-    now: clock.now,
+    now: () => clock.now(),
     accept({ ws, address, convId, credential }) {
       const given = { id: ++lastSocket, ws, address, convId }
       const connection = new Connection(deps, credential ? { ...given, credential: credential.kind } : given)
       sockets.add(connection)
-      credential?.access.then(access => connection.judged(access))
+      void credential?.access.then(access => connection.judged(access))
     },
   })
   await engine.start(hub)

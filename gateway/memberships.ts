@@ -63,7 +63,7 @@ async function repair(
       const frame = { type: 'conversation.added', ts: ts(), conversationId: id, conversation }
       hub.seatAdded(peer, id, headSeq, frameText(JSON.stringify(frame)))
     }
-    for (const [id, seat] of [...peer.seats]) {
+    for (const [id, seat] of peer.seats) {
       if (own.has(id) || seat.until !== Number.POSITIVE_INFINITY) continue
       const left = await reads.lastLeft(id, userId)
       if (peer.seats.get(id) !== seat) continue

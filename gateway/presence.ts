@@ -153,6 +153,6 @@ export class Presence {
   }
 
   async #recheck(): Promise<void> {
-    for (const [peer, watch] of [...this.#watches]) await this.#judge(peer, watch, false)
+    for (const [peer, watch] of this.#watches) await this.#judge(peer, watch, false)
   }
 }

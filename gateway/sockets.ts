@@ -15,7 +15,6 @@ export class Sockets {
   #byWs = new WeakMap<WebSocket, Connection>()
   #addresses = new Map<string, number>()
   #sessions = new Map<string, Set<Connection>>()
-  #users = new Map<string, Set<Connection>>()
   #timer: NodeJS.Timeout
   #sweptAt: number
   #judgeFrom = 0
@@ -48,7 +47,6 @@ export class Sockets {
   identified(connection: Connection): void {
     const principal = connection.session.principal!
     put(this.#sessions, principal.sessionId, connection)
-    put(this.#users, principal.userId, connection)
   }
 
   /** It serves no more. Its address is counted until the socket is gone. */
@@ -56,19 +54,10 @@ export class Sockets {
     const principal = connection.session.principal
     if (!principal) return
     take(this.#sessions, principal.sessionId, connection)
-    take(this.#users, principal.userId, connection)
   }
 
   closeSession(sessionId: string, code: CloseCode): void {
-    for (const connection of [...(this.#sessions.get(sessionId) ?? [])]) connection.end(code)
-  }
-
-  closeUser(userId: string, code: CloseCode): void {
-    for (const connection of [...(this.#users.get(userId) ?? [])]) connection.end(code)
-  }
-
-  socketsOf(userId: string): ReadonlySet<Connection> {
-    return this.#users.get(userId) ?? none
+    for (const connection of this.#sessions.get(sessionId) ?? []) connection.end(code)
   }
 
   sweep(): void {
@@ -120,7 +109,6 @@ export class Sockets {
     })(this)
 }
 
-const none: ReadonlySet<Connection> = new Set()
 const ignore = () => {}
 
 function put(map: Map<string, Set<Connection>>, key: string, connection: Connection): void {

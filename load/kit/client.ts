@@ -43,7 +43,7 @@ export async function openClient(
   const bad: string[] = []
   let waiting: { match: (frame: Frame) => boolean; resolve: (frame: Frame) => void }[] = []
   const taken = new Set<Frame>()
-  ws.on('message', data => {
+  ws.on('message', (data: Buffer) => {
     const text = data.toString()
     const frame = JSON.parse(text) as Frame
     const checked = checkServerFrame(frame)

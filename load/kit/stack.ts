@@ -71,7 +71,7 @@ export async function startStack(env: Record<string, string> = {}): Promise<Stac
   await sql.connect()
 
   async function stop(): Promise<void> {
-    await Promise.all([...extra, running.gateway].map(p => p?.stop('SIGKILL')))
+    await Promise.all([...extra, running.gateway].map(async p => p?.stop('SIGKILL')))
     await running.engine?.stop('SIGKILL')
     await sql.end().catch(() => {})
     await database.drop()
