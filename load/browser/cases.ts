@@ -120,6 +120,11 @@ export const cases: Case[] = [
       await panel.getByRole('menuitem', { name: 'Make admin' }).click()
       await panel.getByText('admin', { exact: true }).waitFor()
       await ada.log.getByText('Ben is now admin').waitFor()
+      await panel.getByRole('button', { name: 'Rename group' }).click()
+      await ada.page.getByRole('dialog').getByLabel('Name of the group').fill('Oslo in May')
+      await ada.page.getByRole('button', { name: 'Rename', exact: true }).click()
+      await ben.log.getByText('Ada named this “Oslo in May”').waitFor()
+      await ben.list.getByRole('link', { name: 'Oslo in May' }).waitFor()
     },
   ],
   [
@@ -310,7 +315,7 @@ export const cases: Case[] = [
       stage.people.push(phone)
       await phone.page.goto(`${stage.url}/app`)
       await phone.signIn()
-      await phone.open('Oslo trip')
+      await phone.open('Oslo in May')
       assert.equal(await phone.list.isVisible(), false)
       await phone.page.getByRole('button', { name: 'People', exact: true }).click()
       await phone.page.getByRole('complementary', { name: 'People' }).waitFor()

@@ -137,6 +137,11 @@ export class Rooms {
     return undefined
   }
 
+  async rename(room: Room, title: string): Promise<ApiFailure | undefined> {
+    const answer = await this.#ports.api.rename(room.id, title)
+    return 'failure' in answer ? answer.failure : undefined
+  }
+
   async addMember(room: Room, username: string): Promise<ApiFailure | undefined> {
     const answer = await this.#ports.api.addMember(room.id, username)
     if ('failure' in answer) return answer.failure
