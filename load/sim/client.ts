@@ -11,7 +11,7 @@ import {
   type Timeline,
 } from '#protos/timeline.ts'
 import { Connection, type ConnectionOwner } from '../../web/wire/connection.ts'
-import type { WireEffect } from '../../web/wire/machine.ts'
+import type { WireEffect } from '../../web/wire/wire.ts'
 import { type Kernel, Proc } from './kernel.ts'
 import { SimWebSocket } from './socket.ts'
 

@@ -6,6 +6,7 @@ import { createContext } from 'svelte'
 import { Outbox } from '../store/outbox.ts'
 import type { Api, Me } from '../wire/api.ts'
 import { Connection, type Line } from '../wire/connection.ts'
+import { followPage } from '../wire/page.ts'
 import type { WireEvent } from '../wire/wire.ts'
 import { Desk } from './desk.ts'
 import { deliver, settle } from './intake.ts'
@@ -29,6 +30,7 @@ export class Session {
   line: Line = $state.raw({ phase: 'off', isOffline: false })
   readonly #onend: (code: number) => void
   #connection: Connection | undefined
+  readonly #page = new AbortController()
   #doubtTimer: ReturnType<typeof setTimeout> | undefined
 
   /** `onend` is told the close code after which the server wants no reconnect. */
@@ -54,6 +56,7 @@ export class Session {
       },
       changed: line => this.#changed(line),
     })
+    followPage(tell, this.#page.signal)
   }
 
   /** Brings back what was kept: unsent messages take their places and wait for the connection. */
@@ -80,6 +83,7 @@ export class Session {
   }
 
   disconnect(): void {
+    this.#page.abort()
     this.#connection?.dispose()
     this.#connection = undefined
     clearTimeout(this.#doubtTimer)

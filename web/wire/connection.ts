@@ -1,5 +1,5 @@
 /**
- * The thin shell around the connection machine: one WebSocket, one timer, the browser's online and offline events.
+ * The thin shell around the connection machine: one WebSocket and one timer.
  * Decides nothing; what it cannot do by itself (refresh a token, show a frame) it hands to its owner.
  */
 import type { ServerFrame } from '#protos/catalogue.ts'
@@ -25,24 +25,10 @@ export class Connection {
   #wire: Wire = newWire
   #socket: WebSocket | undefined
   #timer: ReturnType<typeof setTimeout> | undefined
-  #listeners = new AbortController()
 
   constructor(url: string, owner: ConnectionOwner) {
     this.#url = url
     this.#owner = owner
-    const { signal } = this.#listeners
-    addEventListener('online', () => this.tell({ type: 'online' }), { signal })
-    addEventListener('offline', () => this.tell({ type: 'offline' }), { signal })
-    // A laptop that slept has stale timers: looking at the page again is a reason to check at once.
-    document.addEventListener(
-      'visibilitychange',
-      () => document.visibilityState === 'visible' && this.tell({ type: 'woke' }),
-      { signal },
-    )
-  }
-
-  get heads(): ReadonlyMap<string, number> {
-    return this.#wire.heads
   }
 
   tell(event: WireEvent): void {
@@ -56,7 +42,6 @@ export class Connection {
 
   dispose(): void {
     this.tell({ type: 'stop' })
-    this.#listeners.abort()
     clearTimeout(this.#timer)
   }
 
