@@ -108,3 +108,57 @@ test('[M11] as a process it tells its parent the port and ends with the channel'
   const [code] = await once(child, 'exit')
   assert.equal(code, 0)
 })
+
+const offered = ['add_task', 'list_tasks', 'complete_task', 'delete_task', 'update_task'].map(name => ({
+  type: 'function',
+  function: { name, parameters: { type: 'object' } },
+}))
+
+test('[M10] offered tools, it calls several in one round, and answers when it has their results', () =>
+  withModel(async base => {
+    const question = { role: 'user', content: 'I need to buy milk and bread' }
+    const body = (await (await ask(base, { model: 'm', messages: [question], tools: offered })).json()) as {
+      choices: [
+        {
+          message: { content: null; tool_calls: { id: string; function: { name: string; arguments: string } }[] }
+          finish_reason: string
+        },
+      ]
+    }
+    const [{ message, finish_reason }] = body.choices
+    assert.deepEqual([message.content, finish_reason, message.tool_calls.length], [null, 'tool_calls', 2])
+    assert.deepEqual(
+      message.tool_calls.map(c => [c.function.name, c.function.arguments]),
+      [
+        ['add_task', '{"title":"milk"}'],
+        ['add_task', '{"title":"bread"}'],
+      ],
+    )
+    const results = message.tool_calls.map(c => ({
+      role: 'tool',
+      tool_call_id: c.id,
+      content: JSON.stringify({ success: true, task_id: c.id, title: JSON.parse(c.function.arguments).title }),
+    }))
+    const messages = [question, { role: 'assistant', content: null, tool_calls: message.tool_calls }, ...results]
+    const answer = (await (await ask(base, { model: 'm', messages, tools: offered })).json()) as Answer
+    assert.equal(answer.choices[0].message.content, 'Added **milk** and **bread** to your list.')
+    const bare = (await (await ask(base, { model: 'm', messages: [question] })).json()) as Answer
+    assert.equal(bare.choices[0].finish_reason, 'stop')
+  }))
+
+test('[M11] streamed, a call comes as its name and its arguments in pieces', () =>
+  withModel(async base => {
+    const messages = [{ role: 'user', content: 'Ana: @assistant add a task: water the plants' }]
+    const text = await (await ask(base, { model: 'm', messages, tools: offered, stream: true })).text()
+    const chunks = text
+      .split('\n\n')
+      .filter(line => line.startsWith('data: {'))
+      .map(line => JSON.parse(line.slice(6)).choices[0])
+    const calls = chunks.flatMap(c => c.delta.tool_calls ?? [])
+    assert.equal(calls[0].function.name, 'add_task')
+    assert.equal(
+      calls.map((c: { function: { arguments: string } }) => c.function.arguments).join(''),
+      '{"title":"water the plants"}',
+    )
+    assert.equal(chunks.at(-1).finish_reason, 'tool_calls')
+  }))

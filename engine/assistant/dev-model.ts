@@ -66,21 +66,34 @@ interface Order {
   model: string
   fault: FaultModel | undefined
   messages: ChatMessage[]
+  tools: string[]
   isStream: boolean
   withUsage: boolean
 }
 
 async function complete(order: Order, response: ServerResponse): Promise<void> {
-  const reply = replyTo(order.messages)
+  const reply = replyTo(order.messages, order.tools)
   const prompt = order.messages.reduce((sum, m) => sum + countTokens(m.content), 0)
   const text = reply.deltas.join('')
-  const completion = countTokens(text)
+  const calls = reply.calls.map(({ id, name, arguments: args }) => ({
+    id,
+    type: 'function',
+    function: { name, arguments: args },
+  }))
+  const finish = calls.length > 0 ? 'tool_calls' : 'stop'
+  const completion =
+    countTokens(text) + calls.reduce((sum, c) => sum + countTokens(c.function.name + c.function.arguments), 0)
   const usage = { prompt_tokens: prompt, completion_tokens: completion, total_tokens: prompt + completion }
   const base = { id: `chatcmpl-${prompt}-${completion}`, created: 0, model: order.model }
   if (!order.isStream) {
     await pause(response, 20)
-    const message = { role: 'assistant', content: text, refusal: null }
-    const choices = [{ index: 0, message, logprobs: null, finish_reason: 'stop' }]
+    const message = {
+      role: 'assistant',
+      content: calls.length > 0 ? null : text,
+      refusal: null,
+      ...(calls.length > 0 ? { tool_calls: calls } : {}),
+    }
+    const choices = [{ index: 0, message, logprobs: null, finish_reason: finish }]
     return sendJson(response, 200, { ...base, object: 'chat.completion', choices, usage })
   }
   response.writeHead(200, { 'content-type': 'text/event-stream; charset=utf-8', 'cache-control': 'no-cache' })
@@ -100,8 +113,17 @@ async function complete(order: Order, response: ServerResponse): Promise<void> {
     if (response.destroyed) return
     if (!response.write(delta({ content: piece }))) await drained(response)
   }
+  for (const [index, call] of calls.entries()) {
+    // As the real ones do: the name first, the arguments in pieces.
+    const { arguments: args } = call.function
+    response.write(delta({ tool_calls: [{ index, ...call, function: { name: call.function.name, arguments: '' } }] }))
+    const half = Math.ceil(args.length / 2)
+    for (const piece of [args.slice(0, half), args.slice(half)]) {
+      response.write(delta({ tool_calls: [{ index, function: { arguments: piece } }] }))
+    }
+  }
   if (order.fault) return misbehave(order.fault, response)
-  response.write(delta({}, 'stop'))
+  response.write(delta({}, finish))
   if (order.withUsage) response.write(chunk([], { usage }))
   response.end('data: [DONE]\n\n')
 }
@@ -119,23 +141,49 @@ function parseOrder(body: string): Order | undefined {
   } catch {
     return undefined
   }
-  const { model, messages, stream, stream_options } = (value ?? {}) as Record<string, unknown>
+  const { model, messages, tools, stream, stream_options } = (value ?? {}) as Record<string, unknown>
   if (!Array.isArray(messages) || messages.length === 0) return undefined
   const read: ChatMessage[] = []
-  for (const m of messages as { role?: unknown; content?: unknown }[]) {
-    if (typeof m?.role !== 'string') return undefined
-    const content = textOf(m.content)
-    if (content === undefined) return undefined
-    read.push({ role: m.role, content })
+  for (const m of messages as Record<string, unknown>[]) {
+    if (typeof m?.['role'] !== 'string') return undefined
+    const content = textOf(m['content'])
+    const calls = callsOf(m['tool_calls'])
+    if (content === undefined || calls === undefined) return undefined
+    read.push({
+      role: m['role'],
+      content,
+      ...(calls.length > 0 ? { calls } : {}),
+      ...(typeof m['tool_call_id'] === 'string' ? { callId: m['tool_call_id'] } : {}),
+    })
   }
   const name = typeof model === 'string' && model !== '' ? model : 'parley-small'
   return {
     model: name,
     fault: faultModels.find(f => f === name),
     messages: read,
+    tools: toolsOf(tools),
     isStream: stream === true,
     withUsage: (stream_options as { include_usage?: unknown } | undefined)?.include_usage === true,
   }
+}
+
+function toolsOf(tools: unknown): string[] {
+  if (!Array.isArray(tools)) return []
+  const names = (tools as { function?: { name?: unknown } }[]).map(tool => tool?.function?.name)
+  return names.filter(name => typeof name === 'string')
+}
+
+/** Undefined when they are not what the API says they are. */
+function callsOf(calls: unknown): NonNullable<ChatMessage['calls']> | undefined {
+  if (calls === undefined || calls === null) return []
+  if (!Array.isArray(calls)) return undefined
+  const read: NonNullable<ChatMessage['calls']> = []
+  for (const call of calls as { id?: unknown; function?: { name?: unknown; arguments?: unknown } }[]) {
+    const { name, arguments: args } = call?.function ?? {}
+    if (typeof call?.id !== 'string' || typeof name !== 'string' || typeof args !== 'string') return undefined
+    read.push({ id: call.id, name, arguments: args })
+  }
+  return read
 }
 
 /** A content as plain text: a string, parts of type text, or nothing. */

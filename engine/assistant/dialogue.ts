@@ -1,13 +1,17 @@
 /**
  * The built-in model's manners: rules tried in order, each a test and an answer over the conversation as it was sent.
- * Pure and deterministic. A rule that wants to call a tool will be one more kind of answer; none does yet.
+ * Pure and deterministic. What concerns the task list is in errands.ts.
  */
 export interface ChatMessage {
   role: string
   content: string
+  /** What an assistant's message called. */
+  calls?: { id: string; name: string; arguments: string }[]
+  /** Of a tool's message: the call that it answers. */
+  callId?: string
 }
 
-interface Said {
+export interface Said {
   /** The speaker's name where the message begins with one, as in groups. */
   speaker: string | undefined
   text: string
@@ -46,6 +50,7 @@ const rules: readonly Rule[] = [
         `I am Parley’s **built-in model**${to(context.last)}: small rules, no network, always the same answer to the same words. I can`,
         '',
         '- read this conversation and say what was said,',
+        '- keep your task list: *add a task: buy milk*, *show my tasks*, *mark milk done*,',
         '- stream long answers: try `#stream words=60 delay_ms=40`,',
         '- show Markdown: ask me for a *list*, a *table* or some *code*.',
         '',
@@ -139,14 +144,22 @@ function anything({ last, earlier, answers }: Context): string {
 /** The message without a speaker's name in front and without the mention that woke the assistant. */
 export function withoutAddress(text: string): string {
   return text
-    .replace(/^(?!#)[^\n:@#]{1,64}: /u, '')
+    .slice(speakerIn(text)?.length ?? 0)
     .replace(/^\s*@assistant\b[\s,:]*/iu, '')
     .trimStart()
 }
 
-function asSaid(message: ChatMessage): Said {
-  const named = /^(?!#)([^\n:@#]{1,64}): /u.exec(message.content)
-  return { speaker: named?.[1], text: withoutAddress(message.content) }
+export function asSaid(message: ChatMessage): Said {
+  return { speaker: speakerIn(message.content)?.slice(0, -2), text: withoutAddress(message.content) }
+}
+
+/** "Ana: " in front of a message; what begins like a request ("add a task: …") is no name. */
+function speakerIn(text: string): string | undefined {
+  const found = /^(?!#)[^\n:@#]{1,64}: /u.exec(text)?.[0]
+  return found &&
+    !/^(?:add|create|make|put|new|note|to-?do|task|item|remind|i|we|please|can|could|show|change)\b/iu.test(found)
+    ? found
+    : undefined
 }
 
 const to = (said: Said) => (said.speaker ? `, ${said.speaker}` : '')

@@ -2,11 +2,15 @@
  * What the built-in model says: a pure function from the messages of a request to the deltas of its answer and their pace.
  * Deterministic: the same messages give the same bytes. Refuses to know HTTP; rules of dialogue are in dialogue.ts.
  */
-import { answerTo, type ChatMessage, withoutAddress } from './dialogue.ts'
+import { createHash } from 'node:crypto'
+import { answerTo, asSaid, type ChatMessage, withoutAddress } from './dialogue.ts'
+import { type CallMade, errand, type Said } from './errands.ts'
 
 export interface Reply {
-  /** One delta each; at least one. */
+  /** One delta each; at least one, unless there are calls. */
   deltas: string[]
+  /** Tools to call, in order; `arguments` is JSON. */
+  calls: { id: string; name: string; arguments: string }[]
   /** Pause before delta n (n ≥ 1), ms; the first leaves at once. */
   delayMs: (n: number) => number
 }
@@ -15,14 +19,60 @@ export interface Reply {
 const streamWordsMax = 100_000
 const streamDelayMsMax = 60_000
 
-export function replyTo(messages: readonly ChatMessage[]): Reply {
+/** `tools`: names of those that the request offers; without them there is nothing to call. */
+export function replyTo(messages: readonly ChatMessage[], tools: readonly string[] = []): Reply {
   const last = messages.findLast(m => m.role === 'user')?.content ?? ''
   const order = /^#stream words=(\d{1,9}) delay_ms=(\d{1,9})(?!\S)/.exec(withoutAddress(last))
   if (order) {
     const delayMs = Math.min(Number(order[2]), streamDelayMsMax)
-    return { deltas: streamWords(Math.min(Number(order[1]), streamWordsMax)), delayMs: () => delayMs }
+    return { deltas: streamWords(Math.min(Number(order[1]), streamWordsMax)), calls: [], delayMs: () => delayMs }
   }
-  return { deltas: wordDeltas(answerTo(messages)), delayMs: n => 15 + ((n * 7) % 11) }
+  const delayMs = (n: number) => 15 + ((n * 7) % 11)
+  const next = tools.includes('list_tasks') ? errandIn(messages) : undefined
+  if (next && 'calls' in next) {
+    const seed = createHash('sha256').update(JSON.stringify(messages)).digest('hex').slice(0, 16)
+    const calls = next.calls.map((call, i) => ({
+      id: `call_${seed}_${i}`,
+      name: call.name,
+      arguments: JSON.stringify(call.arguments),
+    }))
+    return { deltas: [], calls, delayMs }
+  }
+  return { deltas: wordDeltas(next?.say ?? answerTo(messages)), calls: [], delayMs }
+}
+
+/** What the tasks' rules make of it: what was said up to the question, and the rounds of calls after it. */
+function errandIn(messages: readonly ChatMessage[]) {
+  const question = messages.findLastIndex(m => m.role === 'user')
+  const said = messages.slice(0, question + 1).flatMap((m): Said[] => {
+    if (m.role === 'assistant') return m.content === '' ? [] : [{ by: undefined, text: m.content }]
+    if (m.role !== 'user') return []
+    const { speaker, text } = asSaid(m)
+    return [{ by: speaker ?? 'you', text }]
+  })
+  const after = messages.slice(question + 1)
+  const rounds = after.flatMap(m => {
+    if (m.role !== 'assistant' || !m.calls) return []
+    return [
+      m.calls.map(
+        (call): CallMade => ({
+          name: call.name,
+          arguments: objectIn(call.arguments) ?? {},
+          result: objectIn(after.find(answer => answer.role === 'tool' && answer.callId === call.id)?.content ?? ''),
+        }),
+      ),
+    ]
+  })
+  return errand(said, rounds)
+}
+
+function objectIn(json: string): Record<string, unknown> | undefined {
+  try {
+    const value: unknown = JSON.parse(json)
+    return typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : undefined
+  } catch {
+    return undefined
+  }
 }
 
 /** Exactly `n` words, one delta each, every third with characters of two, three and four bytes. */
