@@ -11,7 +11,7 @@ import {
   type Timeline,
 } from '#protos/timeline.ts'
 import { Connection, type ConnectionOwner } from '../../web/wire/connection.ts'
-import type { WireEffect } from '../../web/wire/wire.ts'
+import type { WireEffect, WireEvent } from '../../web/wire/wire.ts'
 import { type Kernel, Proc } from './kernel.ts'
 import { SimWebSocket } from './socket.ts'
 
@@ -124,7 +124,7 @@ export class SimClient {
     this.#kernel.at(this.proc, 0, run)
   }
 
-  #say(frame: Parameters<Connection['tell']>[0] extends infer E ? Extract<E, { type: 'say' }>['frame'] : never): void {
+  #say(frame: Extract<WireEvent, { type: 'say' }>['frame']): void {
     this.#connection!.tell({ type: 'say', frame })
   }
 

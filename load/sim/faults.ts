@@ -6,6 +6,7 @@ import type { World } from './world.ts'
 export function strike(world: World, fault: Fault): void {
   const { kernel, net, postgres, engines, gateways, clients } = world
   const { kind, target, ms } = fault
+  kernel.events++
   kernel.note(`** ${kind} ${target} ${ms} ms ${fault.what ?? ''} ${fault.prefix ?? ''}`)
   const later = (run: () => void) => void kernel.at(kernel.world, ms, run)
   const engine = engines[Number.parseInt(target, 10) - 1]!

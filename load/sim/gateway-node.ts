@@ -16,6 +16,7 @@ import { Connection } from '#gateway/connection.ts'
 import { drainSockets } from '#gateway/drain.ts'
 import { Hub } from '#gateway/hub.ts'
 import { Flusher } from '#gateway/outbox.ts'
+import { Positions } from '#gateway/positions.ts'
 import { Presence } from '#gateway/presence.ts'
 import { createReads, type Reads } from '#gateway/reads.ts'
 import { scaledRules } from '#gateway/session.ts'
@@ -154,7 +155,8 @@ export class GatewayNode {
     const metrics = openMetrics()
     const nodeId = `${this.name}-${clock.id()}`
     const database = await openOrm({ url: '', name: 'gateway', poolMax: 4, waitMs: 10_000, log })
-    const reads = createReads(database.pool as never)
+    const positions = new Positions(clock.mono)
+    const reads = createReads(database.pool as never, positions)
     const store = createMemoryStore(clock, { ttlMs: presenceTtlMs, socketsMax: socketsPerUserMax })
     const engine = createEngineClient({
       clock,
@@ -166,7 +168,7 @@ export class GatewayNode {
     })
     const sockets = new Sockets(clock)
     const hub = new Hub({
-      ...{ clock, log, metrics, reads, engine },
+      ...{ clock, log, metrics, reads, positions, engine },
       answered: (label, body) => sockets.open.get(label.socket)?.answered(label, body),
     })
     const presence = new Presence({ clock, log, store, reads, nodeId, evict: id => sockets.open.get(id)?.end(4409) })
@@ -175,7 +177,7 @@ export class GatewayNode {
       return { userId, sessionId, sessionExpiresAt: Number.MAX_SAFE_INTEGER }
     }
     const deps = {
-      ...{ clock, log, metrics, engine, hub, presence, flusher: new Flusher(metrics), rules: scaledRules(1000) },
+      ...{ clock, log, metrics, engine, hub, presence, positions, flusher: new Flusher(metrics), rules: scaledRules(1000) },
       verifyToken,
       takeSend: () => 0,
       isRevoked: () => false,

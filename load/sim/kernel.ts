@@ -35,10 +35,17 @@ export class Proc {
 /** Wall time at which every run begins. */
 const startedAt = Date.UTC(2026, 0, 1)
 const traceLinesMax = 4000
+/** Times are whole parts of this, so that sums of them are exact and a due time is never missed by a rounding. */
+const grain = 1024
+/** Far more than any run needs: a loop without end is a finding. */
+const turnsMax = 400_000
 
 export class Kernel {
   now = 0
+  /** Messages that arrived, statements that ran, acts and faults. */
   events = 0
+  /** Everything that ran, timers and turns of event loops included. */
+  turns = 0
   readonly random: Random
   /** The process whose event runs now. */
   current: Proc
@@ -58,7 +65,8 @@ export class Kernel {
 
   /** Runs once, `ms` from now, as `proc`. The answer cancels it. */
   at(proc: Proc, ms: number, run: () => void): () => void {
-    const event: Event = { at: this.now + Math.max(0, ms), order: this.#order++, proc, run }
+    const at = Math.ceil((this.now + Math.max(0, ms)) * grain) / grain
+    const event: Event = { at, order: this.#order++, proc, run }
     this.#push(event)
     return () => {
       event.run = undefined
@@ -78,7 +86,7 @@ export class Kernel {
         continue
       }
       if (event.at > this.now) this.now = event.at
-      this.events++
+      if (++this.turns === turnsMax) this.broken(`${proc.name} runs without end`)
       this.current = proc
       run()
       return true

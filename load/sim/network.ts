@@ -130,6 +130,7 @@ class Pipe<T> {
     this.#kernel.at(this.#to, at - now, () => {
       const to = this.receiver
       if (!to) return
+      this.#kernel.events++
       if (data === fin) {
         this.receiver = undefined
         to.ended()

@@ -89,7 +89,8 @@ export class PostgresModel {
     owner: null,
     worker: null,
   }))
-  readonly history: ShardRecord[] = []
+  /** Every epoch given out, with the statement that did it. */
+  readonly history: (ShardRecord & { by: string })[] = []
   readonly conversations = new Map<string, ConversationRecord>()
   /** `${conversation}/${sender}/${client}` */
   readonly clients = new Map<string, EventRecord>()
@@ -100,6 +101,11 @@ export class PostgresModel {
   hasMoved = false
   #epoch = 0
 
+  /** How often the shard came to another worker, or to a thread that knew nothing. */
+  movesOf(shard: number): number {
+    return this.history.filter(h => h.shard === shard && h.by !== 'own_stamp').length
+  }
+
   /** One statement, all or nothing. `now`: the server's wall clock. Throws SqlError. */
   execute(name: string, text: string, values: readonly unknown[], now: number): Row[] {
     this.hasMoved = false
@@ -109,9 +115,9 @@ export class PostgresModel {
     return this.#write(name, values as never[]) ?? readStatement(this, name, text, values as never[])
   }
 
-  #move(row: ShardRecord): void {
+  #move(row: ShardRecord, by: string): void {
     row.epoch = ++this.#epoch
-    this.history.push({ ...row })
+    this.history.push({ ...row, by })
     this.hasMoved = true
   }
 
@@ -125,7 +131,7 @@ export class PostgresModel {
     }
     const move = (rows: ShardRecord[], to: Partial<ShardRecord>) =>
       rows.map(row => {
-        this.#move(Object.assign(row, to))
+        this.#move(Object.assign(row, to), name)
         return { shard: row.shard, epoch: row.epoch }
       })
     const wanted = (shards: number[], epochs: number[], isMine: (row: ShardRecord, epoch: number) => boolean) =>

@@ -99,7 +99,8 @@ function hubRead(db: PostgresModel, text: string, v: Values): Row[] {
     return all
       .filter(c => member(c, v[0]) && c.head > 0)
       .map(c => {
-        const { readSeq } = member(c, v[0])!
+        const known = v[1].indexOf(c.id)
+        const readSeq = Math.max(member(c, v[0])!.readSeq, known < 0 ? 0 : v[2][known])
         const news = logOf(c).filter(e => e.kind === 'message.new' && e.seq > readSeq && e.senderId !== v[0])
         return {
           row: { id: c.id, type: c.kind, title: c.title, headSeq: c.head, readSeq, unread: Math.min(100, news.length) },
@@ -126,8 +127,7 @@ function hubRead(db: PostgresModel, text: string, v: Values): Row[] {
       if (e.seq <= after || e.seq > to || rows.length >= events) continue
       total += Buffer.byteLength(e.body) + 200
       if (rows.length > 0 && total > bytes) break
-      const ts = new Date(e.at).toISOString()
-      rows.push({ kind: e.kind, seq: e.seq, sender_id: e.senderId, body: e.body, ts, is_deleted: false })
+      rows.push({ kind: e.kind, seq: e.seq, sender_id: e.senderId, body: e.body, at: e.at, deleted: false })
     }
     return rows
   }

@@ -120,6 +120,7 @@ export class PostgresServer {
 
   #run(session: Session, ask: Ask): Reply {
     const { id, name, text, values } = ask
+    this.#kernel.events++
     if (text.startsWith('listen ')) session.isListening = true
     if (/^(listen|set|select pg_notify|select 1)/.test(text)) {
       if (text.startsWith('set statement_timeout = 0')) session.statementTimeoutMs = 0

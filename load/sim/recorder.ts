@@ -23,7 +23,8 @@ interface Room {
   /** Answer → its text so far on this socket. */
   streams: Map<string, string>
   dones: Set<string>
-  read: Map<string, number>
+  /** User → position seen, and how often the shard had moved then. */
+  read: Map<string, { seq: number; moves: number }>
 }
 
 interface Line {
@@ -45,11 +46,14 @@ export class Recorder {
   readonly announced = new Map<string, number>()
   readonly #kernel: Kernel
   readonly #lines = new Map<number, Line>()
+  readonly #moves: (conversation: string) => number
   #numbers = 0
   #joins = 0
 
-  constructor(kernel: Kernel) {
+  /** `moves`: how often the conversation has come to another owner. */
+  constructor(kernel: Kernel, moves: (conversation: string) => number) {
     this.#kernel = kernel
+    this.#moves = moves
   }
 
   opened(user: string, gateway: string): number {
@@ -132,11 +136,13 @@ export class Recorder {
         this.#done(number, f, room!)
         return
       case 'receipt.updated': {
-        const before = room!.read.get(f['userId']) ?? 0
-        if (f['readSeq'] < before) {
-          this.#kernel.broken(`C6 socket ${number}: ${f['userId']} read back from ${before} to ${f['readSeq']}`)
+        // Positions of the last seconds may be lost with their owner; they come back when the device reconnects.
+        const moves = this.#moves(f['conversationId'])
+        const before = room!.read.get(f['userId'])
+        if (before?.moves === moves && f['readSeq'] < before.seq) {
+          this.#kernel.broken(`C6 socket ${number}: ${f['userId']} read back from ${before.seq} to ${f['readSeq']}`)
         }
-        room!.read.set(f['userId'], f['readSeq'])
+        room!.read.set(f['userId'], { seq: f['readSeq'], moves })
         return
       }
       default:

@@ -90,11 +90,15 @@ export class SimWebSocket {
       this.#end!.send({ kind: 'close', code: m.code })
       return this.#over(m.code)
     }
-    for (const text of unframed(m.bytes)) {
-      if (this.readyState === 3) return
-      town!.recorder.got(this.number, text)
-      this.onmessage?.({ data: text })
-    }
+    // A browser hands over one frame at a time, and lets promises run in between.
+    let turn = 0
+    for (const text of unframed(m.bytes)) kernel().at(this.proc, 1e-6 * turn++, () => this.#frame(text))
+  }
+
+  #frame(text: string): void {
+    if (this.readyState === 3) return
+    town!.recorder.got(this.number, text)
+    this.onmessage?.({ data: text })
   }
 
   #over(code: number): void {

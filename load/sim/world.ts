@@ -3,6 +3,7 @@
  * the checkers. Loaded only after the edges were turned (hooks.ts). Refuses to judge; checks.ts does.
  */
 import type { DurableFrame } from '#protos/catalogue.ts'
+import { shardOf } from '#protos/shard.ts'
 import { checkSafety, differences, openWork } from './checks.ts'
 import { SimClient } from './client.ts'
 import { EngineNode } from './engine-node.ts'
@@ -33,6 +34,7 @@ export interface World {
 export interface Outcome {
   problems: string[]
   events: number
+  turns: number
   acts: number
   acked: number
   unknown: number
@@ -53,7 +55,7 @@ export async function simulate(plan: Plan): Promise<Outcome> {
   const net = new Net(kernel)
   const postgres = new PostgresServer(kernel, new Proc('pg'))
   setServices({ kernel, net, postgres, listeners: new Map() })
-  const recorder = new Recorder(kernel)
+  const recorder = new Recorder(kernel, id => postgres.model.movesOf(shardOf(id)))
   const gateways = Array.from({ length: plan.gateways }, (_, i) => new GatewayNode(kernel, `g${i + 1}`))
   const engines = Array.from({ length: plan.engines }, (_, i) => new EngineNode(kernel, `e${i + 1}`, plan.threads))
   setTown({ gateways, recorder })
@@ -85,6 +87,7 @@ export async function simulate(plan: Plan): Promise<Outcome> {
   return {
     problems: kernel.problems,
     events: kernel.events,
+    turns: kernel.turns,
     acts: plan.acts.length,
     acked: attempts.filter(a => a.outcome.kind === 'ok').length,
     unknown: attempts.filter(a => a.outcome.kind === 'unknown').length,
@@ -160,6 +163,7 @@ function request(
 function act(world: World, { who, what, room, other }: Act): void {
   const { plan, clients, gateways, rooms, recorder, kernel } = world
   const client = clients[who]!
+  kernel.events++
   const id = rooms[room]!
   const gateway = gateways[other % gateways.length]!
   switch (what) {
