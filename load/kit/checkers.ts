@@ -159,8 +159,10 @@ export function checkOrder({ attempts, deliveries, rows, reads = [] }: History):
       problems.add(`${d.conversation}: what was shown as ${d.seq} is not what the log has`)
   }
   const begunAt = new Map<string, number>()
+  const idOf = (a: Attempt) => `${a.conversation} ${a.sender} ${a.clientId}`
+  const sentBy = group(attempts, idOf)
   for (const a of attempts) {
-    const key = `${a.conversation} ${a.sender} ${a.clientId}`
+    const key = idOf(a)
     begunAt.set(key, Math.min(begunAt.get(key) ?? Number.POSITIVE_INFINITY, a.invokedAt))
   }
   const acked = attempts.filter(a => a.outcome.kind === 'ok' && a.completedAt !== undefined)
@@ -183,8 +185,11 @@ export function checkOrder({ attempts, deliveries, rows, reads = [] }: History):
     }
   }
   for (const [pair, list] of group(acked, a => `connection ${a.connection} in ${a.conversation}`)) {
-    // An id sent again may have been stored by an earlier attempt, in that one's place; so first attempts are compared.
-    const isFirst = (a: Attempt) => begunAt.get(`${a.conversation} ${a.sender} ${a.clientId}`) === a.invokedAt
+    // An id sent again may have been stored by an earlier attempt, in that one's place; so first attempts are compared, and
+    // none of an id that went out on another connection before its answer came.
+    const isFirst = (a: Attempt) =>
+      begunAt.get(idOf(a)) === a.invokedAt &&
+      !sentBy.get(idOf(a))!.some(b => b.connection !== a.connection && b.invokedAt <= a.completedAt!)
     const firsts = list.filter(isFirst).toSorted((a, b) => a.invokedAt - b.invokedAt)
     for (let i = 1; i < firsts.length; i++) {
       if (seqOf(firsts[i]!) < seqOf(firsts[i - 1]!))

@@ -205,6 +205,8 @@ export class Recorder {
     })
     const isLive = !join?.hasBegun
     if (f['type'] === 'room.member_left' && f['userId'] === line.user && isLive) room.removedAt = seq
+    // Who is added again begins to read anew.
+    if (f['type'] === 'room.member_joined') room.read.delete(f['userId'])
     if (f['type'] === 'message.new' && f['senderId'] === assistantId) {
       const text = room.streams.get(f['messageId'])
       if (text !== undefined && !String(f['content']).startsWith(text)) {
