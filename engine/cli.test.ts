@@ -29,7 +29,7 @@ async function parley(t: TestContext, args: string[], env: Record<string, string
 test('[CLI1] --help names every command and every setting and ends well', async t => {
   const { code, out } = await parley(t, ['--help'])
   assert.equal(code, 0)
-  for (const word of ['start', 'serve', 'migrate', 'token', 'seed', 'model', 'config check'])
+  for (const word of ['start', 'cluster', 'serve', 'migrate', 'token', 'seed', 'model', 'config check'])
     assert.match(out, new RegExp(`parley ${word}`))
   for (const name of Object.keys(settings)) assert.ok(out.includes(`  ${name} `), name)
 })
@@ -43,7 +43,12 @@ test('[CLI2] config check says whether the settings can be used', async t => {
 
 const refused: [string, string[], Record<string, string>, RegExp][] = [
   ['an unknown command', ['dance'], {}, /^parley does not know the command "dance"\. See parley --help\.$/],
-  ['cluster', ['cluster'], {}, /^parley cluster is not available yet\.$/],
+  [
+    'a cluster without Redis',
+    ['cluster'],
+    { PATH: '/nowhere' },
+    /^A cluster needs redis-server in PATH: install Redis, or set REDIS_URL to one that runs\.$/,
+  ],
   ['serve without a database', ['serve'], {}, /^parley serve needs DATABASE_URL\./],
   ['an unknown role', ['serve', '--role', 'x'], { DATABASE_URL: 'postgresql://x/y' }, /^--role x is not one of/],
   ['migrate without a word', ['migrate'], {}, /^parley migrate needs one word: up, down or status\.$/],

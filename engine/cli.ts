@@ -7,6 +7,7 @@ import { spawn } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import path from 'node:path'
 import { Writable } from 'node:stream'
+import { systemClock } from './ops/clock.ts'
 import { type Config, ConfigError, helpLines, readConfig } from './ops/config.ts'
 import { type Log, openLog } from './ops/log.ts'
 import { StartError } from './process/start-error.ts'
@@ -16,6 +17,7 @@ const root = path.resolve(import.meta.dirname, '..')
 const usage = `parley: people and AI assistants in the same conversations
 
   parley start                                   everything on this machine (default)
+  parley cluster                                 2 gateways, 2 engines, Postgres, Redis on this machine
   parley serve --role all|gateway|engine         with DATABASE_URL, for servers
   parley migrate up|down|status                  the database schema
   parley token <email> [--ttl 1h] [--create]     prints an access token and the user's id
@@ -57,26 +59,36 @@ async function main(args: string[]): Promise<void> {
       console.log('All settings can be used.')
       return
     case 'cluster':
-      throw new StartError('parley cluster is not available yet.')
+      return cluster(config)
     default:
       throw new StartError(`parley does not know the command "${command}". See parley --help.`)
   }
 }
 
-async function run(config: Config, roles: ('gateway' | 'engine')[], isStart: boolean): Promise<void> {
+interface Stoppable {
+  stop(): Promise<void>
+  force(): Promise<void>
+}
+
+type Show = (name: string, line: string) => void
+
+/** Starts, says what `begin` answers, and stops in order at a signal; a second one stops at once. */
+async function keepUp<R extends Stoppable>(
+  begin: (log: Log, onLine: Show | undefined) => Promise<R>,
+  banner: (running: R) => string,
+): Promise<void> {
   const isTerminal = process.stdout.isTTY === true
   // Imported here: a help text needs no database driver.
-  const { startParent } = await import('./process/parent.ts')
-  const { banner, shortLine } = await import('./process/banner.ts')
+  const { shortLine } = await import('./process/banner.ts')
   if (isTerminal && !process.env['LOG_LEVEL']) process.env['LOG_LEVEL'] = 'warn'
-  const show = (name: string, line: string) => {
+  const show: Show = (name, line) => {
     const short = shortLine(name, line)
     if (short !== undefined) console.log(short)
   }
   const log = parentLog(isTerminal, show)
-  let running: Awaited<ReturnType<typeof startParent>> | undefined
+  let running: R | undefined
   let signals = 0
-  const stop = (started: NonNullable<typeof running>) =>
+  const stop = (started: R) =>
     started.stop().then(
       () => process.exit(0),
       error => {
@@ -94,19 +106,31 @@ async function run(config: Config, roles: ('gateway' | 'engine')[], isStart: boo
     else process.exit(1)
   }
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, onSignal)
-  running = await startParent({
-    config,
-    log,
-    root,
-    roles,
-    prepares: isStart,
-    say: line => console.log(`  ${line}`),
-    onLine: isTerminal ? show : undefined,
-  })
+  running = await begin(log, isTerminal ? show : undefined)
   if (signals > 0) return stop(running)
-  const isModelOurs = config.OPENAI_BASE_URL === '' && config.OPENAI_API_KEY === ''
-  console.log(banner(running, { model: isModelOurs, soft: config.REDIS_URL === '' }))
+  console.log(banner(running))
 }
+
+async function run(config: Config, roles: ('gateway' | 'engine')[], isStart: boolean): Promise<void> {
+  const { startParent } = await import('./process/parent.ts')
+  const { banner } = await import('./process/banner.ts')
+  const isModelOurs = config.OPENAI_BASE_URL === '' && config.OPENAI_API_KEY === ''
+  await keepUp(
+    (log, onLine) => startParent({ config, log, root, roles, prepares: isStart, say, onLine }),
+    running => banner(running, { model: isModelOurs, soft: config.REDIS_URL === '' }),
+  )
+}
+
+async function cluster(config: Config): Promise<void> {
+  const { startCluster } = await import('./process/cluster.ts')
+  const { clusterBanner } = await import('./process/banner.ts')
+  await keepUp(
+    (log, onLine) => startCluster({ config, env: process.env, log, root, random: systemClock.random, say, onLine }),
+    clusterBanner,
+  )
+}
+
+const say = (line: string) => console.log(`  ${line}`)
 
 function rolesOf(args: string[], config: Config): ('gateway' | 'engine')[] {
   const role = option(args, '--role') ?? 'all'

@@ -32,6 +32,12 @@ export interface EngineReady {
   threads: number
 }
 
+/** And whenever a thread listens, the first time or again. */
+export interface EngineThreads {
+  kind: 'threads'
+  threads: { index: number; addr: string; startedAt: number }[]
+}
+
 const predecessorWaitMs = 5000
 const version = '0.1.0'
 
@@ -45,6 +51,8 @@ async function run(config: Config, log: Log): Promise<void> {
 
   let membership: Membership | undefined
   const early: [number, string][] = []
+  /** Threads that listen, for whoever writes down where they are. */
+  const open = new Map<number, { index: number; addr: string; startedAt: number }>()
   const drained = new Set<number>()
   let onDrained = () => {}
   let stopping: Promise<void> | undefined
@@ -64,6 +72,12 @@ async function run(config: Config, log: Log): Promise<void> {
     onMessage(worker, message) {
       switch (message.kind) {
         case 'listening':
+          open.set(worker, {
+            index: worker,
+            addr: message.addr,
+            startedAt: threads.threads().find(t => t.index === worker)?.startedAt ?? clock.now(),
+          })
+          tellParent({ kind: 'threads', threads: [...open.values()] })
           if (membership) membership.listening(worker, message.addr)
           else early.push([worker, message.addr])
           break
@@ -85,6 +99,7 @@ async function run(config: Config, log: Log): Promise<void> {
       }
     },
     onEnded(worker) {
+      open.delete(worker)
       drained.delete(worker)
     },
     onHopeless(worker) {
@@ -178,8 +193,12 @@ async function run(config: Config, log: Log): Promise<void> {
     adminUrl: admin.url,
     threads: count,
   }
-  if (process.send) process.send(ready)
+  if (process.send) tellParent(ready)
   else console.log(JSON.stringify(ready))
+}
+
+function tellParent(message: EngineReady | EngineThreads): void {
+  if (process.connected) process.send?.(message)
 }
 
 /** A crashed parent is started again soon; its successor waits for our ports. */

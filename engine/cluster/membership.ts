@@ -147,7 +147,7 @@ export function joinCluster(options: MembershipOptions): Membership {
     do {
       isWanted.tend = false
       try {
-        // What was buried is claimed at once, not a round later.
+        // What was buried is claimed at once, and what is to be handed over goes on: not a round later.
         if ((await act(tend)) > 0) isWanted.tend = true
       } catch (error) {
         observations = observe(observations, { kind: 'failed' }).state
@@ -156,7 +156,7 @@ export function joinCluster(options: MembershipOptions): Membership {
     } while (isWanted.tend && !isClosed)
   }
 
-  /** One read and what follows from it. Returns how many were buried. */
+  /** One read and what follows from it. Returns how many were buried and how many shards moved: then there is more to do. */
   async function tend(): Promise<number> {
     const began = clock.mono()
     const { nodes, shards } = await store.read()
@@ -192,7 +192,7 @@ export function joinCluster(options: MembershipOptions): Membership {
       if (to.incarnation === me) give(to.worker, await store.replace(me, to.worker, [shard]))
       else await store.handOver(me, { shard, epoch, incarnation: to.incarnation, worker: to.worker })
     }
-    return buried
+    return buried + decided.moves.length
   }
 
   /** Rows of a later epoch than what was told win: a lost answer to a claim, a stamp under way, another's claim. */

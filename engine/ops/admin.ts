@@ -30,7 +30,8 @@ export async function openAdmin(
   routes: Record<string, AdminHandler>,
 ): Promise<Admin> {
   const server = createServer((request, response) => {
-    const path = (request.url ?? '/').split('?')[0]!
+    // The bare address answers as /metrics does: it is what scrapers are given.
+    const path = (request.url ?? '/').split('?')[0]!.replace(/^\/$/, '/metrics')
     const route = `${request.method === 'HEAD' ? 'GET' : request.method} ${path}`
     const handler = Object.hasOwn(routes, route) ? routes[route] : addedRoutes.get(route)
     Promise.resolve(handler ? handler(request, response) : json(response, 404, { error: 'no such route' })).catch(

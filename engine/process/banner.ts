@@ -1,4 +1,5 @@
 /** Owns what a person reads when the product is up, and how a child's log line looks on a terminal. Refuses to log. */
+import type { RunningCluster } from './cluster.ts'
 import type { Running } from './parent.ts'
 
 export function banner(running: Running, embeds: { model: boolean; soft: boolean }): string {
@@ -22,6 +23,12 @@ export function banner(running: Running, embeds: { model: boolean; soft: boolean
   ]
   const lines = rows.filter(([, text]) => text).map(([name, text]) => `    ${name.padEnd(10)} ${text}`)
   return ['', '  Parley is ready.', '', ...lines, ''].join('\n')
+}
+
+export function clusterBanner({ urls, file }: RunningCluster): string {
+  const rows = [...urls.map((url, i) => [`Gateway ${i + 1}`, shown(url)]), ['Addresses', file], ['Stop', 'Ctrl-C']]
+  const lines = rows.map(([name, text]) => `    ${name!.padEnd(10)} ${text}`)
+  return ['', '  The cluster is ready.', '', ...lines, ''].join('\n')
 }
 
 /** 0.0.0.0 and :: are where it listens, not where a browser goes. */

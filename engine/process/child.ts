@@ -13,12 +13,20 @@ export interface ChildOptions {
   /** Asked at each start: ports found by the first run stay with the later ones. */
   env(): Record<string, string | undefined>
   log: Log
+  /** Node's own arguments, before the script. */
+  nodeArgs?: readonly string[]
+  /** Each time a process was made, before it is ready. */
+  onSpawned?(): void
   /** Each time the child says that it is ready. */
   onReady(message: Record<string, unknown>): void
+  /** Whatever else it says over the channel. */
+  onSaid?(message: Record<string, unknown>): void
   /** Each end that was not asked for, before the next start. */
   onEnded(): void
   /** Its lines, where a terminal shows them in another form; undefined: they go where ours go. */
   onLine: ((line: string) => void) | undefined
+  /** The pause before each restart. Not given: none before the first, longer and longer ones after failures. */
+  restartMs?: number
 }
 
 export interface Child {
@@ -55,7 +63,7 @@ export function keepChild(options: ChildOptions): Child {
 
   function start(): void {
     const isPiped = options.onLine !== undefined
-    const child = spawn(process.execPath, [options.script], {
+    const child = spawn(process.execPath, [...(options.nodeArgs ?? []), options.script], {
       env: options.env() as NodeJS.ProcessEnv,
       // stderr is read in any case: its last words explain a failed start.
       stdio: ['ignore', isPiped ? 'pipe' : 'inherit', 'pipe', 'ipc'],
@@ -63,6 +71,7 @@ export function keepChild(options: ChildOptions): Child {
       detached: true,
     })
     current = child
+    options.onSpawned?.()
     const lastWords: string[] = []
     let readyAt: number | undefined
     if (isPiped) splitLines(child.stdout!, line => options.onLine!(line))
@@ -74,7 +83,10 @@ export function keepChild(options: ChildOptions): Child {
     })
     child.on('message', message => {
       const said = message as Record<string, unknown>
-      if (said['kind'] !== 'ready') return
+      if (said['kind'] !== 'ready') {
+        options.onSaid?.(said)
+        return
+      }
       readyAt = performance.now()
       wasReady = true
       options.onReady(said)
@@ -98,7 +110,7 @@ export function keepChild(options: ChildOptions): Child {
       }
       options.onEnded()
       // The first restart is immediate: the pause that people see is what it takes.
-      const delay = failures <= 1 ? 0 : Math.min(backoffMsMax, 100 * 2 ** (failures - 1))
+      const delay = options.restartMs ?? (failures <= 1 ? 0 : Math.min(backoffMsMax, 100 * 2 ** (failures - 1)))
       log.warn(`the ${name} ended and is started again`, { code: how, ms: delay })
       restart = setTimeout(start, delay)
     }

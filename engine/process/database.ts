@@ -15,10 +15,8 @@ import { StartError } from './start-error.ts'
 export interface KeptDatabase {
   url: string
   embedded(): EmbeddedPostgres | undefined
-  /** The engine's present incarnation. */
-  engineIs(incarnation: string | undefined): void
-  /** Its process is gone: its lease need not run out. */
-  engineEnded(): void
+  /** The process of this incarnation is gone: its lease need not run out. */
+  engineEnded(incarnation: string | undefined): void
   stop(): Promise<void>
 }
 
@@ -32,9 +30,13 @@ export async function keepDatabase(options: {
   migrates: boolean
   /** The embedded server runs as another process now. */
   onMoved(): void
+  /** Settings of the embedded server on top of ours. */
+  server?: Record<string, string | number>
+  /** How long after its end the embedded server is started again; 0 when not given. */
+  restartMs?: number
 }): Promise<KeptDatabase> {
   const { config, dataDir, log } = options
-  let embedded = config.DATABASE_URL === '' ? await startOwn(dataDir, log) : undefined
+  let embedded = config.DATABASE_URL === '' ? await startOwn(dataDir, log, options.server) : undefined
   const url = embedded?.url ?? config.DATABASE_URL
   try {
     if (!embedded) await reach(url)
@@ -43,7 +45,6 @@ export async function keepDatabase(options: {
     await embedded?.stop()
     throw error
   }
-  let incarnation: string | undefined
   let isStopping = false
   let failures = 0
   let restarting: Promise<void> | undefined
@@ -54,9 +55,10 @@ export async function keepDatabase(options: {
   }, watchMs)
 
   async function restart(): Promise<void> {
+    await new Promise(resolve => setTimeout(resolve, options.restartMs ?? 0))
     while (!isStopping) {
       try {
-        embedded = await startEmbedded(dataDir, log)
+        embedded = await startEmbedded(dataDir, log, options.server)
         failures = 0
         if (embedded.url !== url) log.error('the embedded Postgres came back at another address')
         options.onMoved()
@@ -71,12 +73,7 @@ export async function keepDatabase(options: {
   return {
     url,
     embedded: () => embedded,
-    engineIs(now) {
-      incarnation = now
-    },
-    engineEnded() {
-      const dead = incarnation
-      incarnation = undefined
+    engineEnded(dead) {
       if (dead) void once(url, at => buryKnown(at, dead)).catch(error => log.debug('not buried', { err: error }))
     },
     async stop() {
@@ -110,9 +107,13 @@ export async function withDatabase<T>(
   }
 }
 
-async function startOwn(dataDir: string, log: Log): Promise<EmbeddedPostgres> {
+async function startOwn(
+  dataDir: string,
+  log: Log,
+  server: Record<string, string | number> = {},
+): Promise<EmbeddedPostgres> {
   try {
-    return await startEmbedded(dataDir, log)
+    return await startEmbedded(dataDir, log, server)
   } catch (error) {
     if (error instanceof EmbeddedPostgresError) throw new StartError(error.message)
     throw error

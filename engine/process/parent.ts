@@ -3,15 +3,14 @@
  * them up, stops them in order, Postgres last. Refuses to import what they run: it starts them by path.
  */
 import path from 'node:path'
-import { holdName } from '#engine/cluster/name-hold.ts'
 import type { Config } from '#engine/ops/config.ts'
 import type { Log } from '#engine/ops/log.ts'
 import type { EmbeddedPostgres } from '#engine/storage/embedded-postgres.ts'
 import { type Child, keepChild } from './child.ts'
 import { type KeptDatabase, keepDatabase } from './database.ts'
+import { holdDataDir } from './hold-data-dir.ts'
 import { isAlive, openDataDir, readNodeFile, writeNodeFile } from './node-file.ts'
 import { checkPort } from './ports.ts'
-import { StartError } from './start-error.ts'
 import { buildWeb } from './web-build.ts'
 
 export interface ParentOptions {
@@ -65,6 +64,7 @@ export async function startParent(options: ParentOptions): Promise<Running> {
   }
   const children: Partial<Record<keyof typeof scripts, Child>> = {}
   let database: KeptDatabase | undefined
+  let incarnation: string | undefined
 
   const note = () =>
     database &&
@@ -99,7 +99,10 @@ export async function startParent(options: ParentOptions): Promise<Running> {
         note()
       },
       onEnded() {
-        if (name === 'engine') database?.engineEnded()
+        if (name === 'engine') {
+          database?.engineEnded(incarnation)
+          incarnation = undefined
+        }
         note()
       },
       onLine: options.onLine && (line => options.onLine!(name, line)),
@@ -134,7 +137,7 @@ export async function startParent(options: ParentOptions): Promise<Running> {
     if (roles.includes('engine')) {
       keep('engine', message => {
         found.engineMetricsUrl = textOf(message['metricsUrl'])
-        database!.engineIs(textOf(message['incarnation']))
+        incarnation = textOf(message['incarnation'])
         fix('ENGINE_METRICS_PORT', found.engineMetricsUrl)
       })
     }
@@ -163,24 +166,6 @@ export async function startParent(options: ParentOptions): Promise<Running> {
 }
 
 const textOf = (value: unknown) => (typeof value === 'string' ? value : undefined)
-
-async function holdDataDir(dataDir: string): Promise<void> {
-  // A start that is being stopped holds the folder a moment longer.
-  for (const until = performance.now() + 3000; ; ) {
-    const hold = await holdName(`start ${dataDir}`)
-    const other = readNodeFile(dataDir)
-    const isTaken =
-      hold.kind === 'taken' || (hold.kind === 'unproved' && other?.parent !== process.pid && isAlive(other?.parent))
-    if (!isTaken) return
-    if (performance.now() > until) {
-      const who = other ? ` (process ${other.parent}${other.url ? `, ${other.url}` : ''})` : ''
-      throw new StartError(
-        `Parley already runs on DATA_DIR ${dataDir}${who}. Stop it or set DATA_DIR to another folder.`,
-      )
-    }
-    await new Promise(resolve => setTimeout(resolve, 100))
-  }
-}
 
 /** Children of a parent that was killed end by themselves when their channel closes; their ports are free after that. */
 async function endLeftovers(dataDir: string): Promise<void> {

@@ -25,3 +25,24 @@ function tryListen(port: number, host: string): Promise<string | undefined> {
     server.listen(port, host, () => server.close(() => resolve(undefined)))
   })
 }
+
+/** Below the range from which the systems take ports for outgoing connections: nobody else gets one while it is not held. */
+const lowest = 20_000
+const highest = 31_999
+
+/**
+ * The first of `count` neighbouring ports that are free on loopback now, for listeners that come back at the same address.
+ * `taken` are left out and grow by what is given.
+ */
+export async function findPorts(count: number, taken: Set<number>, random: () => number): Promise<number> {
+  for (let tries = 0; tries < 200; tries++) {
+    const first = lowest + Math.floor(random() * (highest - lowest - count))
+    const all = Array.from({ length: count }, (_, i) => first + i)
+    if (all.some(port => taken.has(port))) continue
+    const codes = await Promise.all(all.map(port => tryListen(port, '127.0.0.1')))
+    if (codes.some(code => code !== undefined)) continue
+    for (const port of all) taken.add(port)
+    return first
+  }
+  throw new StartError(`No free ports were found between ${lowest} and ${highest}.`)
+}

@@ -22,6 +22,8 @@ export interface EmbeddedPostgres {
   url: string
   /** The same server's maintenance database. */
   adminUrl: string
+  /** Names its socket; over TCP only where `listen_addresses` was given. */
+  port: number
   pid: number
   version: string
   /** Where the node's data lies: the folder asked for, or its stand-in when the database user cannot reach that. */
@@ -38,6 +40,7 @@ export interface EmbeddedPostgres {
 const settleMs = 15_000
 const userName = 'app'
 const databaseName = 'parley'
+const defaultPort = 5432
 
 /** What a Postgres for one machine needs; durability is never traded here. */
 const serverSettings: Record<string, string | number> = {
@@ -75,9 +78,9 @@ export async function startEmbedded(
   const run = (tool: string, args: string[]) => runTool(path.join(native, 'bin', tool), args, user)
 
   if (!existsSync(path.join(cluster, 'PG_VERSION'))) await initialise(cluster, user, run)
-  const socketDir = (await findRunning(cluster)) ?? ''
-  const adopted = socketDir !== ''
-  const ownDir = adopted ? socketDir : settleSocketDir(home, user)
+  const running = await findRunning(cluster)
+  const adopted = running !== undefined
+  const ownDir = running?.socketDir ?? settleSocketDir(home, user)
   if (!adopted) {
     const options = Object.entries({ ...serverSettings, ...extra }).map(([name, value]) => `-c ${name}='${value}'`)
     const serverLog = path.join(home, 'postgres.log')
@@ -104,13 +107,16 @@ export async function startEmbedded(
       await sleep(200)
     }
   }
-  const pid = readPidFile(cluster)?.pid ?? 0
-  const urlOf = (database: string) => `postgresql://${userName}@/${database}?host=${encodeURIComponent(ownDir)}`
+  const { pid, port } = readPidFile(cluster) ?? { pid: 0, port: defaultPort }
+  const portPart = port === defaultPort ? '' : `&port=${port}`
+  const urlOf = (database: string) =>
+    `postgresql://${userName}@/${database}?host=${encodeURIComponent(ownDir)}${portPart}`
   const version = await ensureDatabase(urlOf('postgres'))
   log.info(adopted ? 'embedded Postgres was running and is ours again' : 'embedded Postgres started')
   return {
     url: urlOf(databaseName),
     adminUrl: urlOf('postgres'),
+    port,
     pid,
     version,
     dataDir: home,
@@ -162,22 +168,22 @@ async function initialise(cluster: string, user: SystemUser | undefined, run: Ru
 }
 
 /**
- * The socket folder of a server that already runs on this folder and answers. One that is starting or stopping is waited
+ * The place of a server that already runs on this folder and answers. One that is starting or stopping is waited
  * for; what a dead one left behind is taken away.
  */
-async function findRunning(cluster: string): Promise<string | undefined> {
+async function findRunning(cluster: string): Promise<{ socketDir: string; port: number } | undefined> {
   const until = performance.now() + settleMs
   for (let found = readPidFile(cluster); found; found = readPidFile(cluster)) {
     if (!isPostgres(found.pid)) {
       rmSync(path.join(cluster, 'postmaster.pid'), { force: true })
       return undefined
     }
-    const client = new Client({ host: found.socketDir, user: userName, database: 'postgres' })
+    const client = new Client({ host: found.socketDir, port: found.port, user: userName, database: 'postgres' })
     client.on('error', () => {})
     try {
       await client.connect()
       await client.end()
-      return found.socketDir
+      return found
     } catch (error) {
       if (performance.now() > until) {
         throw new EmbeddedPostgresError(
@@ -224,10 +230,10 @@ async function ensureDatabase(adminUrl: string): Promise<string> {
 }
 
 /** postmaster.pid: pid, data folder, start time, port, socket folder, … */
-function readPidFile(cluster: string): { pid: number; socketDir: string } | undefined {
+function readPidFile(cluster: string): { pid: number; port: number; socketDir: string } | undefined {
   try {
     const lines = readFileSync(path.join(cluster, 'postmaster.pid'), 'utf8').split('\n')
-    return { pid: Number(lines[0]), socketDir: lines[4] ?? '' }
+    return { pid: Number(lines[0]), port: Number(lines[3]) || defaultPort, socketDir: lines[4] ?? '' }
   } catch {
     return undefined
   }
