@@ -84,6 +84,14 @@ const planted: Record<string, { expected: string; plant(h: History): void }> = {
       h.attempts[4]!.outcome = { kind: 'refused', code: 'UNAVAILABLE' }
     },
   },
+  'a refused send that the next attempt finds stored': {
+    expected: 'C1',
+    plant: h => {
+      const last = h.attempts[4]!
+      Object.assign(last.outcome, { duplicate: true })
+      h.attempts.splice(4, 0, { ...last, invokedAt: 55, outcome: { kind: 'refused', code: 'UNAVAILABLE' } })
+    },
+  },
   'a message that nobody sent': { expected: 'C1', plant: h => h.attempts.pop() },
   'two acks that disagree': {
     expected: 'C1',

@@ -38,7 +38,11 @@ export interface Attempt {
   /** Monotonic ms: before the bytes are written, and when the answer is parsed. */
   invokedAt: number
   completedAt?: number
-  outcome: { kind: 'ok'; seq: number; messageId: string } | { kind: 'refused'; code: string } | { kind: 'unknown' }
+  /** `duplicate`: the ack said that an earlier attempt had stored it; left out where nobody recorded that. */
+  outcome:
+    | { kind: 'ok'; seq: number; messageId: string; duplicate?: boolean }
+    | { kind: 'refused'; code: string }
+    | { kind: 'unknown' }
 }
 
 export interface Row {
@@ -137,6 +141,13 @@ export function checkLog({ attempts, rows, restRows, firstSeqs = {} }: History):
     }
     if (row && same.every(a => a.outcome.kind === 'refused'))
       problems.add(`${clientId} was refused each time and is at ${row.seq}`)
+    const firstOk = same.find(a => a.outcome.kind === 'ok')
+    if (firstOk?.outcome.kind === 'ok' && firstOk.outcome.duplicate) {
+      // Somebody stored it before: an attempt that is still unknown, or one that was told it would never be.
+      const before = same.filter(a => a.invokedAt < firstOk.invokedAt)
+      if (before.length > 0 && before.every(a => a.outcome.kind === 'refused'))
+        problems.add(`${clientId} was refused and had been stored: the next attempt was a duplicate`)
+    }
   }
   for (const row of rows) {
     if (row.kind === 'message.new' && !invoked.has(`${row.conversation} ${row.senderId} ${row.clientId}`))

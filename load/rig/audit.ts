@@ -1,7 +1,6 @@
 /**
  * Reads what a run left behind, by SQL and by REST, and puts all checkers to the history. Answers sentences; prints nothing.
  */
-import { readdirSync, readFileSync } from 'node:fs'
 import { checkEpochs, checkLog, checkOrder, type History, type Row } from '#load/kit/checkers.ts'
 import { checkOwnership, type EpochRecord } from '#load/kit/checkers-ownership.ts'
 import { checkPresence } from '#load/kit/checkers-presence.ts'
@@ -58,7 +57,7 @@ export async function auditRun(options: {
       'C3 raw streams dense, replays exact, nothing missed over a life': checkStreams(streams, {
         rows,
         acks: acked,
-        complete: new Set(streams.map(s => s.device)),
+        complete: new Set(traffic.devices.filter(d => !d.isLost).map(d => d.name)),
       }),
       'C5 sends and connections back within the limits': [
         ...problems,
@@ -125,16 +124,17 @@ async function readRest(world: World, conversation: string, token: string): Prom
 }
 
 /** What must be the same before and after. Everybody is connected and nothing is under way at both times. */
-export async function countResources(world: World): Promise<Resources> {
+export async function countResources(world: World, devices: number): Promise<Resources> {
   const out: Resources = {}
   const sum = async (nodes: World['gateways'], name: string) => {
     let total = 0
     for (const node of nodes) total += (await node.metrics()).get(name) ?? 0
     return total
   }
-  out['sockets'] = await sum(world.gateways, 'parley_sockets')
+  out['sockets beyond the devices'] = (await sum(world.gateways, 'parley_sockets')) - devices
   out['sends pending'] = await sum(world.gateways, 'parley_sends_pending')
   out['letters in mailboxes'] = await sum(world.engines, 'parley_mailbox_letters')
+  out['positions taken twice'] = await sum(world.engines, 'parley_head_conflict_total')
   out['shards owned'] = await sum(world.engines, 'parley_shards_owned')
   for (const node of [...world.gateways, ...world.engines]) {
     const pid = node.pid()
@@ -142,14 +142,3 @@ export async function countResources(world: World): Promise<Resources> {
   }
   return out
 }
-
-/** Open descriptors of a process. */
-export function descriptors(pid: number): number {
-  try {
-    return readdirSync(`/proc/${pid}/fd`).length
-  } catch {
-    return 0
-  }
-}
-
-export const commandLine = (pid: number): string => readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ')

@@ -18,6 +18,8 @@ export interface DeviceOptions {
   rest(): string
   history: HistoryWriter
   random(): number
+  /** Once its connection is lost by a fault it never comes back: somebody has to be offline. */
+  staysAway?: boolean
 }
 
 const answerMsMax = 3000
@@ -70,8 +72,11 @@ export class Device {
     return this.#isReady
   }
 
-  get unanswered(): number {
-    return this.#waiting.size
+  /** Lost for good, as those that stay away are. */
+  isLost = false
+
+  get name(): string {
+    return this.#o.device
   }
 
   /** Keeps a connection until `stop`; resolves when the first is ready. */
@@ -242,7 +247,11 @@ export class Device {
       settle({ kind: 'unknown' })
     }
     this.#waiting.clear()
-    if (!closing) void this.#reconnect()
+    if (closing) return
+    if (this.#o.staysAway) {
+      this.isLost = true
+      this.#isStopped = true
+    } else void this.#reconnect()
   }
 
   #join(conv: string, client: WsClient): void {

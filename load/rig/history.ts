@@ -167,7 +167,7 @@ export function createFolder(): { add(entry: Entry & { t_ns: number }): void; en
         break
       case 'ok':
         if (e.dup) out.counts.duplicates++
-        settle(e.attempt, at, { kind: 'ok', seq: e.seq, messageId: e.messageId })
+        settle(e.attempt, at, { kind: 'ok', seq: e.seq, messageId: e.messageId, duplicate: e.dup })
         break
       case 'refused':
         settle(e.attempt, at, { kind: 'refused', code: e.code })

@@ -141,7 +141,7 @@ function stopped(which: 'engine' | 'gateway', ms: number, holdsReplies = false):
 
 async function isBuried(world: World, nodeId: string): Promise<boolean> {
   const rows = await world.query<{ state: string }>(
-    'select state from engine_node where node_id = $1 order by started_at desc limit 1',
+    "select state from engine_node where split_part(node_id, '#', 1) = $1 order by started_at desc limit 1",
     [nodeId],
   )
   return rows[0]?.state === 'dead'

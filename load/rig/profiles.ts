@@ -66,6 +66,7 @@ export const profiles = {
       sendsPerSecond: 100,
       cutMs: [2000, 8000],
       awayMs: 3000,
+      sleepers: 4,
     },
     slotMs: 15_000,
     faults: ['f2'],

@@ -279,7 +279,9 @@ class Pipe {
     playing.bytes.push(piece)
     for (const frame of playing.reply.push(piece)) {
       const tag = commandTag(frame)
-      if (tag !== undefined && playing.cut === 'late' && tag !== 'SELECT 0') this.#o.counts.lateMatched++
+      // Even one that failed got past the fence first.
+      if (playing.cut === 'late' && (frame.type === 'E' || (tag !== undefined && tag !== 'SELECT 0')))
+        this.#o.counts.lateMatched++
       if (frame.type !== 'Z') continue
       if (playing.cut === 'inside') {
         const reply = Buffer.concat(playing.bytes)

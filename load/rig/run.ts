@@ -1,5 +1,5 @@
 /**
- * `node load/rig/run.ts smoke|gate|takeover|short [--seed n] [--faults a,b] [--root folder] [--keep file]`: a cluster under
+ * `node load/rig/run.ts smoke|gate|takeover|short [--seed n] [--faults a,b] [--slot seconds] [--root folder] [--keep file]`: a cluster under
  * traffic, faults one after another, then quiet, then every checker over the whole history. Ends with `N passed, N failed`.
  * smoke, gate and takeover write their result into load/RESULTS.md. A seed repeats choices, not the machine's timing.
  */
@@ -31,6 +31,7 @@ const { values, positionals } = parseArgs({
   options: {
     seed: { type: 'string' },
     faults: { type: 'string' },
+    slot: { type: 'string' },
     root: { type: 'string' },
     keep: { type: 'string' },
   },
@@ -39,7 +40,8 @@ const { values, positionals } = parseArgs({
 async function main(): Promise<number> {
   const name = positionals[0] as ProfileName
   if (!(name in profiles)) throw new Error(`one of: ${Object.keys(profiles).join(', ')}`)
-  const profile: Profile = profiles[name]
+  const given: Profile = profiles[name]
+  const profile = { ...given, ...(values.slot && { slotMs: Number(values.slot) * 1000 }) }
   const chosen = values.faults ? (values.faults.split(',') as FaultName[]) : profile.faults
   const unknown = chosen.filter(f => !(f in faults))
   if (unknown.length > 0)
@@ -88,6 +90,14 @@ async function play(options: {
   const { world, traffic, history, random, profile, chosen } = options
   const seen: string[] = []
   await sleep(warmMs)
+  // Of what moves under load only the quiet value counts.
+  const before = {
+    ...(await countResources(world, 0)),
+    'sockets beyond the devices': 0,
+    'sends pending': 0,
+    'letters in mailboxes': 0,
+    'positions taken twice': 0,
+  }
   for (let round = 0; round < profile.repeat; round++) {
     for (const name of chosen) {
       const fault: Fault = faults[name]
@@ -115,10 +125,10 @@ async function play(options: {
   // One more reconnect for everybody: a position that was lost with a node comes back with it.
   await Promise.all(traffic.devices.map(device => device.leave('cut', 0)))
   for (const until = performance.now() + resumedMsMax; performance.now() < until; await sleep(100))
-    if (traffic.devices.every(d => d.isReady)) break
+    if (traffic.devices.every(d => d.isReady || d.isLost)) break
   for (const device of traffic.devices) device.announceAgain()
   await sleep(flushMs)
-  const after = await countResources(world)
+  const after = await countResources(world, traffic.devices.filter(d => d.isReady).length)
   traffic.stop()
   await sleep(500)
   return {

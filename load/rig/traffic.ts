@@ -15,6 +15,8 @@ export interface Size {
   /** A device loses its connection after a random time of this span, ms; absent up to `awayMs`. */
   cutMs: [number, number]
   awayMs: number
+  /** Devices without cuts that stay away once a fault took their connection. */
+  sleepers?: number
 }
 
 export interface Traffic {
@@ -58,13 +60,14 @@ export async function startTraffic(options: {
         rest: world.restUrl,
         history,
         random,
+        staysAway: i >= tokens.length - (size.sleepers ?? 0),
       }),
   )
   for (let i = 0; i < devices.length; i += 20) await Promise.all(devices.slice(i, i + 20).map(d => d.start()))
-  for (const device of devices) void cutLoop(device)
+  for (const device of devices.slice(0, devices.length - (size.sleepers ?? 0))) void cutLoop(device)
   const sending = sendLoop()
   const presence = setInterval(() => {
-    for (const device of devices.slice(0, 2)) device.watchPresence(actors.slice(2, 52))
+    for (const device of devices.slice(0, 2)) device.watchPresence(actors.slice(-50))
   }, presenceEveryMs)
 
   async function cutLoop(device: Device): Promise<void> {
@@ -112,7 +115,7 @@ export async function startTraffic(options: {
       areCutsOver = true
       rate = 0
       for (const until = performance.now() + ms; performance.now() < until; await sleep(50)) {
-        if (underWay === 0 && devices.every(d => d.isReady)) return true
+        if (underWay === 0 && devices.every(d => d.isReady || d.isLost)) return true
       }
       return false
     },
