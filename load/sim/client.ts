@@ -105,7 +105,9 @@ export class SimClient {
 
   /** The network drops the socket under it. */
   cut(): void {
-    for (const socket of SimWebSocket.open) if (socket.proc === this.proc) socket.cut()
+    this.#as(() => {
+      for (const socket of SimWebSocket.open) if (socket.proc === this.proc) socket.cut()
+    })
   }
 
   /** Another device of the same user sends the same message through another gateway. */

@@ -26,7 +26,7 @@ import { type Kernel, Proc } from './kernel.ts'
 import type { End } from './network.ts'
 
 export type Up = { kind: 'text'; text: string } | { kind: 'pong' } | { kind: 'close'; code: number }
-export type Down = { kind: 'bytes'; bytes: Buffer } | { kind: 'ping' } | { kind: 'close'; code: number }
+export type Down = { kind: 'open' } | { kind: 'bytes'; bytes: Buffer } | { kind: 'ping' } | { kind: 'close'; code: number }
 
 /** The server's side of a WebSocket, as far as gateway/ uses it. */
 class ServerWs extends EventEmitter {
@@ -187,6 +187,7 @@ export class GatewayNode {
     await engine.start(hub)
     let last = 0
     const accept = (end: End<Down, Up>, token: string) => {
+      end.send({ kind: 'open' })
       const ws = new ServerWs(end) as unknown as WebSocket
       const given = { id: ++last, ws, address: 'sim', convId: undefined, credential: 'bearer' as const }
       const connection = new Connection(deps, given)

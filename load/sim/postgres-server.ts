@@ -40,6 +40,9 @@ interface Session {
   isGone: boolean
 }
 
+/** Keep-alives of both ends find out within this. */
+const silentMs = 15_000
+
 export class PostgresServer {
   readonly proc: Proc
   readonly model = new PostgresModel()
@@ -112,7 +115,8 @@ export class PostgresServer {
       if (code) return this.#reply(session, { kind: 'error', id: ask.id, error: new SqlError(code) })
       const reply = this.#run(session, ask)
       if (fault?.fault === 'after') return this.#drop(session)
-      if (fault?.fault === 'silent') return
+      // Nobody hears the answer; in the end the connection is given up for dead.
+      if (fault?.fault === 'silent') return void this.#kernel.at(this.proc, silentMs, () => this.#drop(session))
       if (fault?.fault === 'warned') this.#reply(session, { kind: 'notice', code: '01000' })
       this.#reply(session, reply)
     })

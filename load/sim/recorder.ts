@@ -197,6 +197,7 @@ export class Recorder {
       this.#kernel.broken(`C9 socket ${number}: ${seq} of ${conversation} came after the removal at ${room.removedAt}`)
     }
     const join = room.joining[0]
+    this.#kernel.note(`socket ${number} (${room.as}) got ${seq} of ${conversation.slice(-4)}${join ? ` after asking from ${join.afterSeq}` : ''}`)
     if (join && seq === join.afterSeq + 1) join.hasBegun = true
     this.history.deliveries.push({
       ...{ connection: room.as, conversation, seq, kind: f['type'], messageId: f['messageId'], content: f['content'] },
@@ -223,12 +224,13 @@ export class Recorder {
       this.history.joins.push({ connection: room.as, conversation, number: join.number, afterSeq: join.afterSeq, headSeq })
     }
     if (stream) room.streams.set(stream.messageId, stream.content)
-    this.#kernel.note(`socket ${number} joined at ${headSeq}${stream ? ` in ${stream.content.length} of an answer` : ''}`)
+    this.#kernel.note(`socket ${number} (${room.as}) joined ${conversation.slice(-4)} at ${headSeq}${stream ? ` in ${stream.content.length} of an answer` : ''}`)
   }
 
   #streamed(number: number, f: Frame, room: Room): void {
     const text = room.streams.get(f['messageId']) ?? ''
     const at = Buffer.byteLength(text)
+    this.#kernel.note(`socket ${number} streams ${f['offset']}+${Buffer.byteLength(f['content'])} of ${String(f['messageId']).slice(-6)}`)
     if (f['offset'] !== at) {
       this.#kernel.broken(`C4 socket ${number}: a delta of ${f['messageId']} begins at ${f['offset']}, not at ${at}`)
     }

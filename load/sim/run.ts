@@ -48,7 +48,7 @@ for (let seed = from; seconds > 0 ? elapsed() < seconds : seed < from + Number(v
   for (const problem of outcome.problems.slice(0, 10)) console.log(`  ${problem.slice(0, 600)}`)
   if (!values.keep) {
     console.log(`plan: ${JSON.stringify(plan)}`)
-    if (!values.trace) console.log(outcome.trace.slice(-400).join('\n'))
+    if (!values.trace) console.log(outcome.trace.join('\n'))
     break
   }
 }

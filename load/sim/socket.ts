@@ -52,13 +52,6 @@ export class SimWebSocket {
     theirs.listen({ message: () => running.accept(theirs, token), ended: () => theirs.close() })
     mine.listen({ message: m => this.#heard(m), ended: () => this.#over(1006) })
     mine.send({ kind: 'text', text: 'upgrade' })
-    // The answer to the upgrade.
-    k.at(this.proc, net.latency(this.proc.host, gateway.name) * 2, () => {
-      if (this.readyState !== 0 || net.isCut(this.proc.host, gateway.name)) return
-      this.readyState = 1
-      SimWebSocket.open.add(this)
-      this.onopen?.()
-    })
   }
 
   send(text: string): void {
@@ -85,6 +78,11 @@ export class SimWebSocket {
 
   #heard(m: Down): void {
     if (this.readyState === 3) return
+    if (m.kind === 'open') {
+      this.readyState = 1
+      SimWebSocket.open.add(this)
+      return this.onopen?.()
+    }
     if (m.kind === 'ping') return this.#end!.send({ kind: 'pong' })
     if (m.kind === 'close') {
       this.#end!.send({ kind: 'close', code: m.code })
