@@ -125,6 +125,9 @@ export const batchBytesMax = 256 * 1024
 /** Client-side timer of a commit statement; afterwards the outcome is unknown, never failed. */
 export const commitTimerMs = 2000
 export const recentIdsMax = 1000
+/** Shared by a worker's resident actors: about 75 MB. An id that fell out costs a look at the unique index. */
+export const recentIdsPerWorkerMax = 100_000
+export const recentIdsMin = 16
 /** An actor younger than this treats every letter as a resend: its ids are looked up before numbering. */
 export const actorYoungMs = 15_000
 /** An idle actor leaves memory after this; its state is one read away. */
@@ -132,6 +135,9 @@ export const actorIdleMs = 60_000
 /** Events an actor keeps in memory to answer resumes without a read. */
 export const tailEventsMax = 256
 export const tailBytesMax = 256 * 1024
+/** Shared by a worker's resident actors; what fell out is read from the log. */
+export const tailBytesPerWorkerMax = 64 * 1024 * 1024
+export const tailBytesMin = 4096
 export const linkCreditBytes = 4 * 1024 * 1024
 export const linkCreditLetters = 8192
 /** A letter alone may exceed a batch (a group of thousands is created by one command); gRPC's own default. */

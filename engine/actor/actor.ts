@@ -35,7 +35,7 @@ type Phase = 'loading' | 'active' | 'recovering' | 'fenced'
 export class Actor implements Source, Joinable {
   readonly id: string
   readonly shard: number
-  readonly tail = new Tail()
+  readonly tail: Tail
   readonly #context: Context
   readonly #mailbox: Mailbox
   readonly #turns: Turns
@@ -58,6 +58,7 @@ export class Actor implements Source, Joinable {
     this.id = id
     this.shard = shard
     this.#context = context
+    this.tail = new Tail(() => context.tailBytesMax)
     this.#mailbox = new Mailbox(context.tally)
     this.#turns = new Turns(
       id,

@@ -30,6 +30,8 @@ export interface Context {
   /** Monotonic ms at which the node's last successful renewal was sent. */
   renewedAt(): number
   tally: Tally
+  /** How many bytes of tail one actor may keep: a share of the worker's. */
+  tailBytesMax: number
   backlog: Backlog
   /** No new turns begin. */
   isDraining: boolean

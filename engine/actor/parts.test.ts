@@ -88,7 +88,7 @@ test('[A2] what is taken and put back keeps its order, whatever came between', (
 })
 
 test('[J4] a tail answers only what it holds without a hole', () => {
-  const tail = new Tail()
+  const tail = new Tail(() => 256 * 1024)
   const bytes = new Uint8Array(10)
   for (let seq = 5; seq <= 9; seq++) tail.push(seq, bytes)
   assert.deepEqual(

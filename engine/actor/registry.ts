@@ -11,7 +11,18 @@ import type { Log } from '#engine/ops/log.ts'
 import type { Metrics } from '#engine/ops/metrics.ts'
 import { parseCommand } from '#protos/catalogue.ts'
 import { errorFields, type Failure } from '#protos/errors.ts'
-import { admissionWaitMsMax, drainMsMax, equalTextsMax, receiptFlushMs } from '#protos/limits.ts'
+import {
+  admissionWaitMsMax,
+  drainMsMax,
+  equalTextsMax,
+  receiptFlushMs,
+  recentIdsMax,
+  recentIdsMin,
+  recentIdsPerWorkerMax,
+  tailBytesMax,
+  tailBytesMin,
+  tailBytesPerWorkerMax,
+} from '#protos/limits.ts'
 import { shardOf } from '#protos/shard.ts'
 import { Actor } from './actor.ts'
 import { Backlog } from './backlog.ts'
@@ -79,6 +90,7 @@ export function createRegistry(deps: RegistryDeps): Registry {
     epochOf: shard => deps.epochOf(shard),
     renewedAt: () => deps.renewedAt(),
     tally: { letters: 0, bytes: 0 },
+    tailBytesMax,
     backlog: new Backlog(),
     isDraining: false,
     slotFreed(requester) {
@@ -149,6 +161,7 @@ export function createRegistry(deps: RegistryDeps): Registry {
         actors.delete(id)
       }
     }
+    share()
     const stats = statsOf()
     metrics.parley_actors.set(stats.actors)
     metrics.parley_receipts_dirty.set(stats.receiptsDirty)
@@ -156,6 +169,14 @@ export function createRegistry(deps: RegistryDeps): Registry {
     metrics.parley_mailbox_bytes.set(stats.waitingBytes)
     metrics.parley_turns.set({ state: 'running' }, stats.turnsLive)
     metrics.parley_delta_backlog_bytes.set(context.backlog.size)
+  }
+
+  /** What a busy conversation may remember shrinks when many are busy: the worker's memory is one. */
+  function share(): void {
+    const each = (all: number, min: number, max: number) =>
+      Math.max(min, Math.min(max, Math.floor(all / Math.max(1, actors.size))))
+    context.world.rules.recentIdsMax = each(recentIdsPerWorkerMax, recentIdsMin, recentIdsMax)
+    context.tailBytesMax = each(tailBytesPerWorkerMax, tailBytesMin, tailBytesMax)
   }
 
   function statsOf(): RegistryStats {
@@ -260,6 +281,7 @@ function worldOf({ clock, limits }: Pick<RegistryDeps, 'clock' | 'limits'>): Wor
     rules: {
       groupMembersMax: limits.groupMembersMax,
       idempotencyDays: limits.idempotencyDays,
+      recentIdsMax,
       equalTextsMax: Math.max(1, Math.round(equalTextsMax * limits.scale)),
     },
     id: () => clock.id(),

@@ -2,7 +2,7 @@
  * The latest events of one conversation as the bytes that went out, to answer resumes without a read. Bounded by count and
  * bytes; what is older is in the log. Refuses holes: an event that does not continue it starts it anew.
  */
-import { tailBytesMax, tailEventsMax } from '#protos/limits.ts'
+import { tailEventsMax } from '#protos/limits.ts'
 
 export interface TailEvent {
   seq: number
@@ -12,6 +12,12 @@ export interface TailEvent {
 export class Tail {
   #events: TailEvent[] = []
   #bytes = 0
+  readonly #bytesMax: () => number
+
+  /** `bytesMax`: this actor's share at the moment. */
+  constructor(bytesMax: () => number) {
+    this.#bytesMax = bytesMax
+  }
 
   get last(): number | undefined {
     return this.#events.at(-1)?.seq
@@ -21,7 +27,7 @@ export class Tail {
     if (this.last !== undefined && seq !== this.last + 1) this.clear()
     this.#events.push({ seq, bytes })
     this.#bytes += bytes.length
-    while (this.#events.length > tailEventsMax || this.#bytes > tailBytesMax) {
+    while (this.#events.length > tailEventsMax || this.#bytes > this.#bytesMax()) {
       this.#bytes -= this.#events.shift()!.bytes.length
     }
   }

@@ -69,6 +69,8 @@ export interface Rules {
   idempotencyDays: number
   /** Equal texts of one sender that pass within the window. */
   equalTextsMax: number
+  /** Ids of sends that this conversation remembers, at most. The shell moves it with the number of residents. */
+  recentIdsMax: number
 }
 
 /** Functions a decision needs and may not own. Digests are of UTF-8 bytes. */

@@ -3,7 +3,7 @@
  * A draft adds to a list of its own; the shared base changes only when the draft is committed (`fold`), so that a draft
  * thrown away leaves no trace. Refuses to be the truth about duplicates: the log's unique index is.
  */
-import { equalTextsWindowMs, recentIdsMax } from '#protos/limits.ts'
+import { equalTextsWindowMs } from '#protos/limits.ts'
 
 export interface Sent {
   senderId: string
@@ -62,8 +62,8 @@ export function addedSends(recent: Recent): Sent[] {
   return out.reverse()
 }
 
-/** Moves what a committed draft added into the base, the oldest beyond the limit out of it. */
-export function foldRecent(recent: Recent): Recent {
+/** Moves what a committed draft added into the base; out of it go the oldest beyond `idsMax` and texts that count no more. */
+export function foldRecent(recent: Recent, idsMax: number): Recent {
   const { ids, texts } = recent.base
   for (const sent of addedSends(recent)) {
     ids.set(sent.senderId + sent.clientId, sent)
@@ -72,16 +72,16 @@ export function foldRecent(recent: Recent): Recent {
     texts.delete(sent.textKey)
     texts.set(sent.textKey, times)
   }
-  trim(ids)
-  trim(texts)
-  return { base: recent.base, added: undefined }
-}
-
-function trim(map: Map<string, unknown>): void {
-  for (const key of map.keys()) {
-    if (map.size <= recentIdsMax) return
-    map.delete(key)
+  for (const key of ids.keys()) {
+    if (ids.size <= idsMax) break
+    ids.delete(key)
   }
+  const since = (recent.added?.sent.mono ?? 0) - equalTextsWindowMs
+  for (const [key, times] of texts) {
+    if (texts.size <= idsMax && times.at(-1)! > since) break
+    texts.delete(key)
+  }
+  return { base: recent.base, added: undefined }
 }
 
 /** A key for a text of a sender: 53 bits of a mixed hash, for counting only. */

@@ -136,7 +136,7 @@ function settle(step: Step, before: State, draft: State): void {
     positions = new Map([...positions].filter(([userId]) => draft.members.has(userId)))
     typing = new Map([...typing].filter(([userId]) => draft.members.has(userId) || !before.members.has(userId)))
   }
-  step.set({ ...draft, positions, typing, recent: foldRecent(draft.recent) })
+  step.set({ ...draft, positions, typing, recent: foldRecent(draft.recent, step.world.rules.recentIdsMax) })
   for (const { senderId, seq } of sends) {
     receiptOfSend(step, senderId, seq)
     typingEnd(step, senderId)
