@@ -45,6 +45,26 @@ export interface TimelineAnswer {
   bytes: number
 }
 
+/** One call of a tool within an answer. Ids of calls are the model's: they are unique only within their answer. */
+export interface TimelineCall {
+  seq: number
+  /** Of the answer it belongs to. */
+  messageId: string
+  callId: string
+  name: string
+  /** Absent where only the finished answer told of the call. */
+  arguments?: unknown
+  approval: 'auto' | 'required'
+  ts: string
+  decision?: 'approve' | 'reject'
+  /** Who decided; absent on a decision: nobody did in time. */
+  by?: string
+  decidedTs?: string
+  /** Absent: it has not returned. */
+  status?: 'success' | 'error'
+  result?: unknown
+}
+
 export interface Timeline {
   /** Highest seq folded; 0 before any. */
   head: number
@@ -56,6 +76,8 @@ export interface Timeline {
   title: string | null | undefined
   toolPolicy: ToolPolicy | undefined
   answers: readonly TimelineAnswer[]
+  /** Within an answer in the order in which they were called. */
+  calls: readonly TimelineCall[]
 }
 
 export const emptyTimeline: Timeline = {
@@ -67,6 +89,7 @@ export const emptyTimeline: Timeline = {
   title: undefined,
   toolPolicy: undefined,
   answers: [],
+  calls: [],
 }
 
 /** A timeline that knows everything up to `head` by other means (a page of history) and goes on from there. */
@@ -91,6 +114,7 @@ function applyFact(t: Timeline, f: DurableFrame): Timeline {
         ...t,
         messages: [...t.messages, messageOf(f)],
         answers: t.answers.filter(a => a.messageId !== f.messageId),
+        calls: withCallsOf(t.calls, f),
       }
     case 'message.edited':
       return change(t, f.messageId, m => ({ ...m, content: f.content, editedTs: f.ts }))
@@ -131,7 +155,7 @@ function applyFact(t: Timeline, f: DurableFrame): Timeline {
     case 'tool.called':
     case 'tool.decided':
     case 'tool.returned':
-      return t
+      return { ...t, calls: withFact(t.calls, f) }
     default:
       f satisfies never
       return t
@@ -174,6 +198,57 @@ export function messageOf(f: DurableFrame<'message.new'>): TimelineMessage {
     ...(f.tokens === undefined ? {} : { tokens: f.tokens }),
     ...(f.inReplyTo === undefined ? {} : { inReplyTo: f.inReplyTo }),
   }
+}
+
+type ToolFact = DurableFrame<'tool.called' | 'tool.decided' | 'tool.returned'>
+
+function withFact(calls: readonly TimelineCall[], f: ToolFact): readonly TimelineCall[] {
+  const at = calls.findLastIndex(c => c.callId === f.callId && c.messageId === f.messageId)
+  // A call from before the first fact that is known here: what is told of it now must do.
+  const known = calls[at] ?? {
+    ...{ seq: f.seq, messageId: f.messageId, callId: f.callId, name: f.name ?? '', ts: f.ts },
+    approval: f.approval ?? (f.type === 'tool.decided' ? 'required' : 'auto'),
+    ...(f.arguments === undefined ? {} : { arguments: f.arguments }),
+  }
+  const told = { ...known, ...toldBy(f) }
+  return at < 0 ? [...calls, told] : calls.with(at, told)
+}
+
+function toldBy(f: ToolFact): Partial<TimelineCall> {
+  switch (f.type) {
+    case 'tool.called':
+      return {}
+    case 'tool.decided':
+      return { decision: f.decision ?? 'reject', decidedTs: f.ts, ...(f.by === undefined ? {} : { by: f.by }) }
+    case 'tool.returned':
+      return {
+        status: f.status === 'success' ? 'success' : 'error',
+        ...(f.result === undefined ? {} : { result: f.result }),
+      }
+    default:
+      return f satisfies never
+  }
+}
+
+/** A finished answer names its calls: those whose own facts lie before the first one known here are taken from it. */
+function withCallsOf(calls: readonly TimelineCall[], f: DurableFrame<'message.new'>): readonly TimelineCall[] {
+  return f.toolCalls ? [...callsToldBy(f.toolCalls, f, calls), ...calls] : calls
+}
+
+export function callsToldBy(
+  told: NonNullable<DurableFrame<'message.new'>['toolCalls']>,
+  answer: { seq: number; messageId: string; ts: string },
+  known: readonly TimelineCall[],
+): TimelineCall[] {
+  const { seq, messageId, ts } = answer
+  const has = new Set(known.filter(c => c.messageId === messageId).map(c => c.callId))
+  return told
+    .filter(c => !has.has(c.callId))
+    .map(c => ({
+      ...{ seq, messageId, callId: c.callId, name: c.name, approval: 'auto' as const, ts },
+      ...(c.status === 'pending' ? {} : { status: c.status }),
+      ...(c.result === undefined ? {} : { result: c.result }),
+    }))
 }
 
 function noticeOf(f: DurableFrame<TimelineNotice['type']>): TimelineNotice {
