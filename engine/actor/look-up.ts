@@ -1,6 +1,8 @@
 /**
  * Which row of the log answers a command that may have been served before, and how it is found. Refuses to judge it.
  */
+
+import { decidedClientId } from '#engine/conversation/calls.ts'
 import type { Requester } from '#engine/conversation/effects.ts'
 import type { Stored } from '#engine/conversation/events.ts'
 import { answerClientId, runIdOf } from '#engine/conversation/runs.ts'
@@ -34,7 +36,7 @@ export function isStale({ command, stored, lookedUpAt }: Waiting, head: number):
 
 /** Whether a served command leaves a row that can be found again. */
 export function needsLookUp(command: Command): boolean {
-  return command.type === 'chat.stop' || clientIdOf(command, '') !== undefined
+  return command.type === 'chat.stop' || command.type === 'tool.decide' || clientIdOf(command, '') !== undefined
 }
 
 async function lookUp(
@@ -52,6 +54,10 @@ async function lookUp(
       reads.message({ conversation, messageId }),
     ])
     return byQuestion ?? (byAnswer?.senderId === assistantId ? byAnswer : undefined)
+  }
+  if (command.type === 'tool.decide') {
+    const clientId = decidedClientId(conversation, command.callId, world)
+    return reads.stored({ conversation, senderId: assistantId, clientId })
   }
   const clientId = clientIdOf(command, from.attempt)
   return clientId === undefined ? undefined : reads.stored({ conversation, senderId: from.principal, clientId })

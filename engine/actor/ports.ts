@@ -4,13 +4,14 @@
  * Ownership rules behind the journal: at most one statement in flight per worker, fenced by the shard's epoch; three
  * outcomes (stored, not stored, unknown), of which an actor sees two: unknown is resolved inside the journal.
  */
-import type { EventRow, RunRow, RunStatus, SegmentRow, SideChange } from '#engine/conversation/effects.ts'
+import type { EventRow, RunRow, RunStatus, SegmentRow, SideChange, ToolStatus } from '#engine/conversation/effects.ts'
+import type { ToolCall } from '#engine/conversation/state.ts'
 import type { ConversationKind, DurableType, MemberRole, ToolPolicy } from '#protos/catalogue.ts'
 import type { Label, LetterKind } from '#protos/letter.ts'
 
 // --- journal -----------------------------------------------------------------------------------------------------------
 
-export type { EventRow, RunRow, RunStatus, SegmentRow, SideChange }
+export type { EventRow, RunRow, RunStatus, SegmentRow, SideChange, ToolCall, ToolStatus }
 
 /** What one actor wants stored by the next statement. All of it is stored, or none. */
 export interface Contribution {
@@ -86,7 +87,7 @@ export interface Activation {
   firstSeq: number
   members: MemberRow[]
   /** Runs that have not ended, oldest first, each with its stored prefix. */
-  runs: (RunRow & { prefix: string })[]
+  runs: (RunRow & { prefix: string; calls: ToolCall[] })[]
   /** Blocks between the two of a dm, as `${blocker}>${blocked}`; empty for other kinds. */
   blocks: string[]
 }
@@ -195,22 +196,45 @@ export type { LetterKind }
 
 // --- provider --------------------------------------------------------------------------------------------------------------
 
-export interface TurnMessage {
-  role: 'system' | 'user' | 'assistant'
-  content: string
+export type TurnMessage =
+  | { role: 'system' | 'user'; content: string }
+  | { role: 'assistant'; content: string; calls?: ModelCall[] }
+  | { role: 'tool'; callId: string; content: string }
+
+/** A call as a model writes it; nothing of it is checked. */
+export interface ModelCall {
+  id: string
+  name: string
+  arguments: string
+}
+
+/** A tool as a model is shown it. */
+export interface ToolOffer {
+  name: string
+  description: string
+  /** JSON Schema. */
+  parameters: Record<string, unknown>
 }
 
 export interface TurnRequest {
   runId: string
   messages: TurnMessage[]
+  /** Empty: none may be called. */
+  tools: readonly ToolOffer[]
   outputTokensMax: number
   signal: AbortSignal
   trace: string
 }
 
-/** What a provider yields, in order: deltas, then exactly one end. It never throws and never yields after its end. */
+/** What a provider yields, in order: deltas, then exactly one end, or the calls that end this round. It never throws and never yields after its end. */
 export type TurnEvent =
   | { kind: 'delta'; text: string }
+  | {
+      kind: 'calls'
+      /** At least one; at most one more than a turn may make. */
+      calls: ModelCall[]
+      tokens: { input: number; output: number; total: number; estimated: boolean }
+    }
   | {
       kind: 'end'
       finish: 'stop' | 'length' | 'filtered' | 'failed' | 'stopped'
@@ -224,4 +248,28 @@ export type TurnEvent =
 export interface Provider {
   readonly model: string
   stream(request: TurnRequest): AsyncIterable<TurnEvent>
+}
+
+// --- tools -------------------------------------------------------------------------------------------------------------------
+
+/** The tools of the assistant's turns. */
+export interface Toolbox {
+  readonly offers: readonly ToolOffer[]
+  /** Makes a call fit for the log. Never throws: arguments that are no JSON become a text that no tool takes. */
+  read(call: ModelCall): { name: string; arguments: string; hash: string; approval: 'auto' | 'required' }
+  /**
+   * Makes a call that stands in the ledger, with the requester's identity. The same call again gives its first result.
+   * Resolves within the time limit of a call, never rejects; `result` is JSON within the size limit of one.
+   */
+  run(call: {
+    runId: string
+    callId: string
+    requester: string
+    name: string
+    /** JSON, as it was read. */
+    arguments: string
+    /** What the person said. */
+    hint: string
+    trace: string
+  }): Promise<{ status: ToolStatus; result: string }>
 }

@@ -185,7 +185,7 @@ test('[S6] a body that is no command is answered, not dropped', async t => {
   t.after(() => w.close())
   const bad = { type: 'message.send', conversationId: room, content: 'x', seq: 1 } as never
   const answer = await w.ask(ann, bad)
-  assert.deepEqual([answer['code'], answer['field']], ['VALIDATION', 'seq'])
+  assert.deepEqual([answer['code'], answer['retryable']], ['SERVER', true])
 })
 
 test('[S5] what waits longer than twelve seconds for the database is refused, unless it may be stored', async t => {
