@@ -58,6 +58,19 @@ test('[C3] a good life over two connections has no problem', () => {
   assert.deepEqual(checkStreams(streams, truth), [])
 })
 
+test('[C3] a join answered below the head of ready, from where live goes on, has no problem', () => {
+  const p = good()
+  p.streams[1]!.items = [
+    { kind: 'head', seq: 9, at: 100 },
+    { kind: 'join', id: 'j', afterSeq: 4, at: 101 },
+    ...events(5, 8, 102),
+    { kind: 'joined', id: 'j', headSeq: 8, at: 110 },
+    ...events(9, 10, 111),
+  ]
+  p.truth.acks = []
+  assert.deepEqual(checkStreams(p.streams, p.truth), [])
+})
+
 test('[C3] a connection that breaks inside a replay has no problem', () => {
   const p = good()
   p.streams.push({
