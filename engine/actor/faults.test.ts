@@ -58,6 +58,33 @@ test('[A1] a store without room refuses with UNAVAILABLE and keeps the head', as
   assert.equal((await w.ask(ann, send(1), { socket: 0 }))['seq'], 3)
 })
 
+test('[J5] a join waits while the log is ahead of the state: a statement has run and its answer is on its way', async t => {
+  const gate = Promise.withResolvers<void>()
+  let isHeld = false
+  const w = new Worker(undefined, {
+    store: inner => {
+      const commit = inner.commit.bind(inner)
+      inner.commit = async contributions => {
+        const result = await commit(contributions)
+        if (isHeld) await gate.promise
+        return result
+      }
+      return inner
+    },
+  })
+  t.after(() => w.close())
+  await w.ask(ann, create)
+  isHeld = true
+  w.give(ann, send(1))
+  while (w.log(room).length < 3) await new Promise(go => setTimeout(go, 1))
+  const join = w.give(ben, { type: 'room.join', conversationId: room, afterSeq: 2 })
+  await new Promise(go => setTimeout(go, 60))
+  assert.ok(!w.out.some(o => o.label.attempt === join), 'others may have read the row already')
+  gate.resolve()
+  assert.equal((await w.answered(join)).frame['headSeq'], 3)
+  assert.ok(w.out.some(o => o.label.attempt === join && o.frame.type === 'message.new'))
+})
+
 test('[D2] ids that another owner stored meanwhile are found by the index, neighbours are stored', async t => {
   const { w } = faulty()
   t.after(() => w.close())

@@ -22,6 +22,8 @@ export interface Joinable {
 }
 
 const triesMax = 4
+/** Pause before the state is looked at again when the log is ahead of it. */
+const behindMs = 10
 
 /** Never throws; answers exactly once, by a frame or by a refusal that makes the gateway ask the owner. */
 export async function join(
@@ -52,6 +54,7 @@ export async function join(
     if (clock.mono() - context.renewedAt() > selfFenceMs) return unavailable()
     const fetched: TailEvent[] = []
     let isConfirmed = false
+    let confirmedHead = 0
     for (let tries = 0; tries < triesMax; tries++) {
       if (!isConfirmed) {
         const found = await context.reads.head(actor.id)
@@ -59,10 +62,17 @@ export async function join(
         // A stamp may have moved the epoch between our reading and theirs: read once more.
         if (found && found.epoch !== context.epochOf(actor.shard)) continue
         isConfirmed = true
+        confirmedHead = found?.head ?? 0
       }
       const state = await actor.active()
       if (!state) return notOwner()
       if (isAnswered) return
+      if (state.head < confirmedHead) {
+        // A statement of ours has run and its answer is on its way, or lost: others may have read its rows already.
+        await new Promise<void>(go => void timers.after(behindMs, go))
+        tries--
+        continue
+      }
       if (!isMember(state, to.principal)) {
         const failure = errorFields({ code: 'NOT_FOUND', message: 'no such conversation' })
         return answer({ type: 'error', conversationId: actor.id, ...failure } as { type: string })
