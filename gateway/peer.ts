@@ -43,6 +43,8 @@ export class Seat {
   /** The answer in progress whose text was pushed up to this byte. */
   streamId = ''
   streamEnd = 0
+  /** Answers before it whose chat.done has not come yet, with how far their text was pushed. */
+  readonly streamsPast = new Map<string, number>()
   /** chat.done that waits for the answer before it. */
   dones: PendingDone[] = []
   /** conversation.removed that waits for the event that removes. */

@@ -258,6 +258,38 @@ test('H8 chat.done waits for the answer’s event and its text, comes once, and 
   assert.equal(made[0]!['bytes'], bytes)
 })
 
+test('H8 an answer that begins before the chat.done of the last came makes no text of that come twice', async () => {
+  const next = '33333333-3333-7333-8333-333333333333'
+  const r = rig()
+  const { peer, wire } = r.peer('u')
+  r.rooms.joined(r.rooms.sit(peer, id, 0), joinedFrame, 0, undefined, undefined)
+  r.store('hello')
+  r.delta(0, 'hello')
+  r.commit(r.event(1, { senderId: assistantId, body: { messageId: answerId, content: 'hello', role: 'assistant' } }))
+  const of = (messageId: string, offset: number, content: string) =>
+    r.rooms.delta(
+      id,
+      messageId,
+      offset,
+      Buffer.byteLength(content),
+      Buffer.from(JSON.stringify({ type: 'chat.stream', messageId, offset, content })),
+    )
+  of(next, 0, 'wor')
+  r.rooms.done(id, { frame: frameText('{"type":"chat.done"}'), seq: 1, answerId, bytes: 5 })
+  of(next, 3, 'ld')
+  await r.settle()
+  assert.deepEqual(
+    wire.got.slice(1).map(f => [f['type'], f['offset']]),
+    [
+      ['chat.stream', 0],
+      ['message.new', undefined],
+      ['chat.stream', 0],
+      ['chat.done', undefined],
+      ['chat.stream', 3],
+    ],
+  )
+})
+
 test('H1 a room is attached where its first seat begins and detached with its last', () => {
   const r = rig()
   const [a, b] = [r.peer('u'), r.peer('v')]

@@ -193,6 +193,7 @@ export class Rooms {
   ): void {
     seat.isJoined = true
     seat.joinedHead = headSeq
+    seat.streamsPast.clear()
     seat.streamId = stream?.answerId ?? ''
     seat.streamEnd = stream?.bytes ?? 0
     const isCut = seat.isReplaying && seat.isReplayCut
@@ -230,7 +231,7 @@ export class Rooms {
     let framed: Framed | undefined
     for (const seat of room.seats) {
       if (!seat.isJoined || seat.isBehind || seat.isReplaying) continue
-      const at = seat.streamId === answerId ? seat.streamEnd : 0
+      const at = streamedTo(seat, answerId)
       if (offset + bytes <= at) continue
       if (offset !== at) {
         // Cut deltas and lost ones are rare: the stored text knows both.
@@ -242,8 +243,7 @@ export class Rooms {
         this.#fellBehind(seat)
         continue
       }
-      seat.streamId = answerId
-      seat.streamEnd = offset + bytes
+      streamed(seat, answerId, offset + bytes)
     }
   }
 
@@ -268,6 +268,7 @@ export class Rooms {
       if (seat.last < done.seq) return
       if (!isTextComplete(seat, done)) return this.#fellBehind(seat)
       seat.dones.shift()
+      seat.streamsPast.delete(done.answerId)
       seat.peer.outbox.control(done.frame)
     }
   }
@@ -330,12 +331,11 @@ export class Rooms {
       const text = await this.#log.turn(() => reads.answerText(open))
       if (!peer.behind.has(seat)) return
       const bytes = Buffer.from(text ?? '')
-      const at = seat.streamId === open ? seat.streamEnd : 0
+      const at = streamedTo(seat, open)
       if (bytes.length > at) {
         if (!outbox.push(this.#deltaFrame(room.id, open, at, bytes.subarray(at).toString()))) return
       }
-      seat.streamId = open
-      seat.streamEnd = Math.max(at, bytes.length)
+      streamed(seat, open, Math.max(at, bytes.length))
       // The text may be shorter than a delta on the link said only while a statement is on its way.
       if (seat.streamEnd < wantedBytes(seat, open)) throw new Error('the stored text of an answer is short')
       return
@@ -400,9 +400,27 @@ function isAnswer(frame: LogFrame): boolean {
   return frame.kind === 'message.new' && frame.senderId === assistantId
 }
 
+/** The byte up to which this seat has the text of an answer. */
+function streamedTo(seat: Seat, answerId: string): number {
+  return seat.streamId === answerId ? seat.streamEnd : (seat.streamsPast.get(answerId) ?? 0)
+}
+
+/** Another answer may begin before the chat.done of the last has come: what was pushed of it is still known then. */
+function streamed(seat: Seat, answerId: string, end: number): void {
+  if (seat.streamId !== answerId && seat.streamId !== '') {
+    seat.streamsPast.set(seat.streamId, seat.streamEnd)
+    if (seat.streamsPast.size > donesMax) seat.streamsPast.delete(seat.streamsPast.keys().next().value!)
+  }
+  seat.streamsPast.delete(answerId)
+  seat.streamId = answerId
+  seat.streamEnd = end
+}
+
 /** Whoever joined after the answer's end has read its text as an event. */
 function isTextComplete(seat: Seat, done: PendingDone): boolean {
-  if (seat.streamId === done.answerId) return seat.streamEnd >= done.bytes
+  if (seat.streamId === done.answerId || seat.streamsPast.has(done.answerId)) {
+    return streamedTo(seat, done.answerId) >= done.bytes
+  }
   return done.bytes === 0 || seat.joinedHead >= done.seq
 }
 
@@ -413,7 +431,7 @@ function openStream(seat: Seat): string | undefined {
   if (done && seat.last >= done.seq && !isTextComplete(seat, done)) return done.answerId
   const { streamId, streamEnd } = seat.room
   if (streamId === '' || done?.answerId === streamId) return undefined
-  const at = seat.streamId === streamId ? seat.streamEnd : 0
+  const at = streamedTo(seat, streamId)
   return at < streamEnd ? streamId : undefined
 }
 
