@@ -101,6 +101,7 @@ interface Gateway {
   answers: { label: Label; frame: Record<string, unknown> }[]
   replays: number[]
   facts: number[]
+  receipts: number[]
   heads: [string, number][]
   doubts: number
   position: number
@@ -128,6 +129,7 @@ async function startGateway(
     answers: [],
     replays: [],
     facts: [],
+    receipts: [],
     heads: [],
     doubts: 0,
     position: 0,
@@ -154,7 +156,7 @@ async function startGateway(
     delta() {},
     done() {},
     typing() {},
-    receipt() {},
+    receipt: l => void gateway.receipts.push(l.epoch),
     user() {},
     head: (id, head) => void gateway.heads.push([id, head]),
     usersDoubtful: () => void gateway.doubts++,
@@ -454,6 +456,32 @@ test('L13 attach answers heads that differ only, and facts reach those that atta
   gateway.send(1)
   await until('the answer', () => gateway.answers.length === 1)
   assert.deepEqual(gateway.facts, [13])
+})
+
+test('L18 what a former owner says of positions is not believed once another is known', async () => {
+  const former = await startWorker(everyShard(1))
+  const owner = await startWorker([])
+  const gateway = await startGateway(former.addr, 1)
+  gateway.client.attach([[conversation, 0]])
+  const receipt = (worker: Worker, epoch: number) =>
+    worker.relay.fanout.publish(label(letterKinds.receipt, { conversation, shard, epoch }), encode({}))
+  gateway.send(1)
+  await until('the answer', () => gateway.answers.length === 1)
+  receipt(former, 1)
+  await until('the receipt', () => gateway.receipts.length === 1)
+  for (const [s, epoch] of everyShard(2)) owner.epochs.set(s, epoch)
+  gateway.route(owner.addr, 2)
+  await until('a link to the next owner', () => owner.relay.links > 0)
+  await until('an answer of the next owner', () => {
+    if (owner.got.length === 0) gateway.send(2)
+    return owner.got.length > 0
+  })
+  // It stood still meanwhile, and does not know.
+  receipt(former, 1)
+  receipt(owner, 2)
+  await until('the receipt of the owner', () => gateway.receipts.includes(2))
+  await pause(50)
+  assert.deepEqual(gateway.receipts, [1, 2])
 })
 
 test('L14 without credit facts are dropped and answers are not; lagged makes the gateway ask for heads again', async () => {

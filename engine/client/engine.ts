@@ -176,9 +176,11 @@ export function createEngineClient(deps: EngineClientDeps): EngineClient {
     else if (kind === letterKinds.answer) answered(link, { label: l, body })
     else if (kind === letterKinds.delta) sink.delta(l, body)
     else if (kind === letterKinds.done) sink.done(l, body)
-    else if (kind === letterKinds.typing) sink.typing(l, body)
-    else if (kind === letterKinds.receipt) sink.receipt(l, body)
-    else if (kind === letterKinds.user) sink.user(l, body)
+    else if (kind === letterKinds.typing || kind === letterKinds.receipt) {
+      if (isOutdated(link, l)) return
+      if (kind === letterKinds.typing) sink.typing(l, body)
+      else sink.receipt(l, body)
+    } else if (kind === letterKinds.user) sink.user(l, body)
     else if (kind === letterKinds.replay) replayed(link, { label: l, body })
     else if (kind === letterKinds.refused) refused(link, { label: l, body })
     else if (kind === letterKinds.attached) attachments.attached({ label: l, body })
@@ -186,6 +188,12 @@ export function createEngineClient(deps: EngineClientDeps): EngineClient {
       attachments.renew(shardsAt(link.addr))
       sink.usersDoubtful()
     } else if (kind === letterKinds.moved) moved(body)
+  }
+
+  /** A former owner that stood still and does not know it yet: what it says from memory is older than what was told. */
+  function isOutdated(link: WorkerLink, { shard, epoch }: Letter['label']): boolean {
+    const route = routes.get(shard)
+    return route !== undefined && route.addr !== link.addr && epoch < route.epoch
   }
 
   /** Only the owner that was asked last is believed: an older one's error may be followed by a stored replay. */
