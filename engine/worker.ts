@@ -7,6 +7,8 @@ import { workerBeatMs } from '#protos/limits.ts'
 import { createRegistry } from './actor/registry.ts'
 import { readSystemPrompt } from './assistant/prompt.ts'
 import { createProvider } from './assistant/provider.ts'
+import { createTasks } from './assistant/tasks.ts'
+import { createToolbox, readPolicies } from './assistant/toolbox.ts'
 import { type FromWorker, processMono, type ToWorker, type WorkerData } from './control.ts'
 import { systemClock } from './ops/clock.ts'
 import { type Config, readConfig } from './ops/config.ts'
@@ -85,6 +87,13 @@ async function serve({ port, worker, nodeId, incarnation }: WorkerData, config: 
     fanout: relay.fanout,
     refuser: relay,
     provider: createProvider({ config, metrics, log, clock }),
+    toolbox: createToolbox({
+      tasks: createTasks(database.pool),
+      policies: readPolicies(config.TOOL_POLICIES),
+      clock,
+      log,
+      metrics,
+    }),
     systemPrompt: readSystemPrompt(config.SYSTEM_PROMPT_FILE),
     limits: {
       scale: config.RATE_LIMIT_SCALE,

@@ -26,6 +26,8 @@ create table tool_call (
   requester uuid not null,
   round int not null,
   ordinal int not null,
+  -- Bytes of the answer when it was called: as long as no more are stored, the turn can go on from here.
+  at_bytes bigint not null,
   name text not null check (char_length(name) <= 128),
   -- Exactly as the model wrote it: what is approved and what is run are the same bytes.
   arguments text not null,

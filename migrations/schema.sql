@@ -183,6 +183,7 @@ create table tool_call (
   requester uuid not null,
   round integer not null,
   ordinal integer not null,
+  at_bytes bigint not null,
   name text not null,
   arguments text not null,
   arguments_hash bytea not null,

@@ -296,7 +296,10 @@ export const toolResultBytesMax = 32_768
 export const toolArgumentsBytesMax = 65_536
 export const toolRoundsMax = 8
 /** Calls in one turn; a model that asks for more is ended with `tool_limit`. */
-export const toolCallsPerTurnMax = 50
+export const toolCallsPerTurnMax = 32
 /** Calls of one turn that run at the same time. */
 export const toolsParallelMax = 8
+/** A stopped turn waits so long for tools that are at work; a stop is told within a second. */
+export const stopToolWaitMs = 700
+/** How long a person may take to allow a call. */
 export const approvalMsMax = 300_000

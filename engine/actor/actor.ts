@@ -99,7 +99,13 @@ export class Actor implements Source, Joinable {
 
   /** A turn is started and not ended in the log. */
   get hasRunning(): boolean {
-    return this.#state !== undefined && runningOf(this.#state) !== undefined
+    const run = this.#state && runningOf(this.#state)
+    return run !== undefined && !this.#turns.isParked(run)
+  }
+
+  /** Drain: a turn at the model ends with what it has, one at its tools is left to the next owner. */
+  interrupt(): void {
+    this.#turns.interrupt(this.#state)
   }
 
   /** A slot may be free for its turn. */
@@ -345,6 +351,8 @@ export class Actor implements Source, Joinable {
 
   #command(command: Command, from: Requester): void {
     const { clock } = this.#context
+    // Who is a member is a question of the log too: an addition may be stored and its answer still on the way.
+    if (command.type === 'room.join') return this.#join(from, command.afterSeq)
     this.#fleeting({
       kind: 'command',
       command,

@@ -28,7 +28,7 @@ import { Actor } from './actor.ts'
 import { Backlog } from './backlog.ts'
 import type { Context } from './context.ts'
 import { Interpreter } from './interpreter.ts'
-import type { Actors, Delivery, Directory, Fanout, Journal, Provider, ReceiptRow, Refuser } from './ports.ts'
+import type { Actors, Delivery, Directory, Fanout, Journal, Provider, ReceiptRow, Refuser, Toolbox } from './ports.ts'
 import { openReads } from './reads.ts'
 import { openTimers } from './timers.ts'
 
@@ -41,6 +41,8 @@ export interface RegistryDeps {
   fanout: Fanout
   refuser: Refuser
   provider: Provider
+  /** Absent: the assistant has no tools. */
+  toolbox?: Toolbox
   systemPrompt: string
   limits: { scale: number; groupMembersMax: number; idempotencyDays: number }
   epochOf(shard: number): number | undefined
@@ -85,6 +87,7 @@ export function createRegistry(deps: RegistryDeps): Registry {
     timers,
     letters: new Interpreter(deps.fanout, clock),
     provider: deps.provider,
+    toolbox: deps.toolbox,
     systemPrompt: deps.systemPrompt,
     world: worldOf(deps),
     epochOf: shard => deps.epochOf(shard),
@@ -256,7 +259,7 @@ export function createRegistry(deps: RegistryDeps): Registry {
 
     async drain() {
       context.isDraining = true
-      for (const actor of actors.values()) actor.turns.interrupt()
+      for (const actor of actors.values()) actor.interrupt()
       const until = clock.mono() + drainTurnsMs
       const hasTurns = () => [...actors.values()].some(a => a.hasRunning)
       while (hasTurns() && clock.mono() < until) await new Promise<void>(go => void timers.after(20, go))

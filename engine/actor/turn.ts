@@ -3,12 +3,14 @@
  * ended. What of the text is stored is the state's to say; the rest is derived, so a draft thrown away costs nothing here.
  * Refuses to write: the actor takes pieces when the journal asks.
  */
+import { isAtTools } from '#engine/conversation/calls.ts'
+import type { ToolStatus } from '#engine/conversation/effects.ts'
 import type { Tokens } from '#engine/conversation/events.ts'
-import type { Run } from '#engine/conversation/state.ts'
+import type { Run, ToolCall } from '#engine/conversation/state.ts'
 import type { Finish } from '#protos/catalogue.ts'
-import { deltaGatherMs, outputTokensMax } from '#protos/limits.ts'
+import { deltaGatherMs, outputTokensMax, stopToolWaitMs } from '#protos/limits.ts'
 import type { Context } from './context.ts'
-import type { TurnMessage } from './ports.ts'
+import type { ModelCall, TurnMessage } from './ports.ts'
 
 export interface TurnEnd {
   finish: Finish
@@ -20,6 +22,16 @@ export class Turn {
   readonly runId: string
   readonly requester: string
   end: TurnEnd | undefined
+  /** Calls that end the model's round and are not in the log yet. */
+  asked: ModelCall[] | undefined
+  /** What tools gave and the log does not have yet, by call id. */
+  readonly results = new Map<string, { status: ToolStatus; result: string }>()
+  readonly #calling = new Set<string>()
+  #isPulling = false
+  #round = -1
+  #endedAt = 0
+  /** Of the rounds before. */
+  #spent: Tokens = { input: 0, output: 0, total: 0 }
   #full = ''
   #held = ''
   #stored = 0
@@ -39,11 +51,72 @@ export class Turn {
     this.#context = context
     this.#offer = offer
     this.#startedAt = context.clock.mono()
+    // A turn that is taken over goes on after what is stored.
+    this.#full = run.text
+    this.#stored = run.text.length
   }
 
-  /** Pulls to the end. Never throws. `messages` is read first; its failure is the turn's. */
-  async run(messages: () => Promise<TurnMessage[]>, trace: string): Promise<void> {
-    const { provider, log, backlog } = this.#context
+  get isPulling(): boolean {
+    return this.#isPulling
+  }
+
+  /** Tokens of the turn so far. */
+  get spent(): Tokens {
+    return this.#spent
+  }
+
+  /** At its tools, or waiting for a person: another owner can go on with it. */
+  isParked(run: Run): boolean {
+    return !this.end && !this.#isPulling && !this.asked && isAtTools(run)
+  }
+
+  /** The round that was last asked for. */
+  get round(): number {
+    return this.#round
+  }
+
+  /** Asks the model for a round, once. Never throws. `messages` is read first; its failure is the turn's. */
+  async ask(round: number, messages: () => Promise<TurnMessage[]>, trace: string): Promise<void> {
+    if (this.#isPulling || this.end || round <= this.#round) return
+    this.#isPulling = true
+    this.#round = round
+    await this.#pull(messages, trace)
+    this.#isPulling = false
+    this.#offer()
+  }
+
+  /** Makes the call once in this activation; the tool's own ledger sees to the rest. */
+  call(call: ToolCall, run: Run, hint: string): void {
+    const { toolbox, log } = this.#context
+    const { callId, name, arguments: args } = call
+    if (this.#calling.has(callId) || this.results.has(callId)) return
+    this.#calling.add(callId)
+    const request = { runId: run.id, callId, requester: run.requester, name, arguments: args, hint, trace: run.trace }
+    const absent = JSON.stringify({ success: false, error: 'OperationFailed', message: 'There are no tools here.' })
+    const made = toolbox?.run(request) ?? Promise.resolve({ status: 'error' as const, result: absent })
+    void made
+      .catch((error: unknown) => {
+        log.error('a tool broke its contract', { traceId: run.trace, err: error })
+        return { status: 'error' as const, result: absent }
+      })
+      .then(outcome => {
+        this.#calling.delete(callId)
+        this.results.set(callId, outcome)
+        this.#offer()
+      })
+  }
+
+  get callsRunning(): number {
+    return this.#calling.size
+  }
+
+  /** Whether the end may be told: a stop waits a moment for tools that are at work, so that their results are known. */
+  isOver(mono: number): boolean {
+    return this.end !== undefined && (this.#calling.size === 0 || mono - this.#endedAt >= stopToolWaitMs)
+  }
+
+  async #pull(messages: () => Promise<TurnMessage[]>, trace: string): Promise<void> {
+    const { provider, toolbox, log, backlog } = this.#context
     try {
       const prompt = await messages()
       this.#promptUnits = prompt.reduce((sum, m) => sum + m.content.length, 0)
@@ -51,18 +124,24 @@ export class Turn {
       const request = {
         runId: this.runId,
         messages: prompt,
+        tools: toolbox?.offers ?? [],
         outputTokensMax,
         signal: this.#abort.signal,
         trace,
       }
       for await (const event of provider.stream(request)) {
         if (this.end) return
+        if (event.kind === 'calls' && toolbox && event.calls.length > 0) {
+          this.#spent = sum(this.#spent, event.tokens)
+          this.asked = event.calls
+          return
+        }
+        if (event.kind === 'calls') break
         if (event.kind === 'end') {
-          const { input, output, total } = event.tokens
           const reason = event.finish === 'failed' ? (event.reason ?? 'protocol') : undefined
           return this.finish({
             finish: event.finish,
-            tokens: { input, output, total },
+            tokens: sum(this.#spent, event.tokens),
             ...(reason === undefined ? {} : { reason }),
           })
         }
@@ -84,7 +163,10 @@ export class Turn {
   finish(end: TurnEnd): void {
     if (this.end) return
     this.end = end
+    this.#endedAt = this.#context.clock.mono()
+    this.asked = undefined
     this.#abort.abort()
+    if (this.#calling.size > 0) this.#context.timers.after(stopToolWaitMs + 1, this.#offer)
     const { metrics, clock } = this.#context
     metrics.parley_turns_ended_total.inc({ finish: end.finish })
     metrics.parley_turn_ms.observe(clock.mono() - this.#startedAt)
@@ -152,9 +234,18 @@ export class Turn {
     this.#context.backlog.add(change)
   }
 
+  /** What earlier rounds cost is known; this one's is guessed. */
   #estimate(): Tokens {
-    const input = Math.ceil(this.#promptUnits / 4)
+    const input = this.#isPulling || this.#spent.total === 0 ? Math.ceil(this.#promptUnits / 4) : 0
     const output = Math.ceil(this.#full.length / 4)
-    return { input, output, total: input + output }
+    return totalled(this.#spent.input + input, Math.max(this.#spent.output, output))
   }
+}
+
+function totalled(input: number, output: number): Tokens {
+  return { input, output, total: input + output }
+}
+
+function sum(a: Tokens, b: Tokens): Tokens {
+  return totalled(a.input + b.input, a.output + b.output)
 }

@@ -2,14 +2,15 @@
  * The turns of one conversation, seen from the shell: which run needs a slot, which event the machine is owed next, and the
  * one turn that is at the provider. Decides nothing about a run's fate; that is conversation/runs.
  */
+import { isAtTools, isUndecided, roundOf } from '#engine/conversation/calls.ts'
 import type { RunEvent } from '#engine/conversation/events.ts'
 import { estimateTokens } from '#engine/conversation/runs.ts'
 import { type Run, runningOf, type State } from '#engine/conversation/state.ts'
 import { type Said, transcript } from '#engine/conversation/transcript.ts'
-import { assistantId } from '#protos/ids.ts'
-import { contextEventsMax, contextTokensMax, replayBytesMax, slotRetryMs } from '#protos/limits.ts'
+import { assistantId, nameId } from '#protos/ids.ts'
+import { contextEventsMax, contextTokensMax, replayBytesMax, slotRetryMs, toolsParallelMax } from '#protos/limits.ts'
 import type { Context } from './context.ts'
-import type { TurnMessage } from './ports.ts'
+import type { ModelCall, TurnMessage } from './ports.ts'
 import { Turn } from './turn.ts'
 
 const contextTriesMax = 5
@@ -21,6 +22,10 @@ export class Turns {
   #isAsking = false
   #askAt = Number.NEGATIVE_INFINITY
   #waitsForSlotOf: string | undefined
+  /** Wall ms for which a timer is set: the next approval that runs out. */
+  #expiryAt = 0
+  /** The question of the running turn, as far as it was read here. */
+  #hint = ''
   readonly #told = new Set<string>()
   readonly #conversation: string
   readonly #context: Context
@@ -52,13 +57,24 @@ export class Turns {
       return { kind: 'run.start', runId: first.id, model: this.#context.provider.model, at, mono }
     }
     const turn = this.#turn?.runId === run.id ? this.#turn : undefined
+    // Left to whoever owns it next: nothing of it is lost.
+    if (!turn && isAtTools(run)) return undefined
     const text = turn?.textAfter(run.text)
     if (!turn || text === undefined) {
       // Its node died, or the log knows more than we received: what is stored is the answer.
       const tokens = estimateTokens(run)
       return { kind: 'run.end', runId: run.id, text: '', finish: 'interrupted', tokens, at, mono }
     }
-    if (turn.end) return { kind: 'run.end', runId: run.id, text, ...turn.end, at, mono }
+    const results = run.calls.flatMap(({ callId, status }) => {
+      const found = status === 'pending' ? turn.results.get(callId) : undefined
+      return found ? [{ callId, ...found }] : []
+    })
+    if (results.length > 0) return { kind: 'run.returned', runId: run.id, results, at, mono }
+    if (turn.end) return turn.isOver(mono) ? { kind: 'run.end', runId: run.id, text, ...turn.end, at, mono } : undefined
+    const calls = turn.asked && this.#read(run, turn.asked)
+    if (calls) return { kind: 'run.called', runId: run.id, text, calls, tokens: turn.spent, at, mono }
+    const late = run.calls.filter(c => isUndecided(c) && (c.expiresAt ?? 0) <= at).map(c => c.callId)
+    if (late.length > 0) return { kind: 'run.expired', runId: run.id, callIds: late, at, mono }
     if (text === '' || !turn.isDue(mono)) return undefined
     return { kind: 'run.delta', runId: run.id, text, at, mono }
   }
@@ -68,8 +84,10 @@ export class Turns {
     const turn = this.#turn
     if (turn) {
       const run = state.runs.find(r => r.id === turn.runId)
-      if (run) turn.stored(run.text.length, this.#context.clock.mono())
-      else {
+      if (run) {
+        turn.stored(run.text.length, this.#context.clock.mono())
+        this.#advance(turn, run, state)
+      } else {
         turn.drop()
         this.#turn = undefined
         this.#context.slotFreed(turn.requester)
@@ -79,7 +97,54 @@ export class Turns {
     if (first?.status !== 'queued') this.#waitsForSlotOf = undefined
     if (!first) return
     if (first.status === 'queued') this.#askSlot(first, state)
-    else if (!this.#turn) this.#offer()
+    else if (!this.#turn) this.#takeUp(first, state)
+  }
+
+  /** A turn that runs without us: at its tools it goes on, else it ends. */
+  #takeUp(run: Run, state: State): void {
+    if (!isAtTools(run)) return this.#offer()
+    if (this.#context.isDraining) return
+    this.#turn = new Turn(run, this.#context, this.#offer)
+    this.#advance(this.#turn, run, state)
+  }
+
+  /** What the log has now says what comes next: calls to make, a decision to wait for, the next round. */
+  #advance(turn: Turn, run: Run, state: State): void {
+    if (turn.asked && roundOf(run) > turn.round) turn.asked = undefined
+    for (const { callId, status } of run.calls) if (status !== 'pending') turn.results.delete(callId)
+    if (turn.end || turn.asked || turn.isPulling || this.#context.isDraining || !isAtTools(run)) return
+    const pending = run.calls.filter(c => c.status === 'pending')
+    if (pending.length === 0) return void turn.ask(roundOf(run), () => this.#messages(run, state), run.trace)
+    for (const call of pending) {
+      if (turn.callsRunning >= toolsParallelMax) break
+      if (!isUndecided(call)) turn.call(call, run, this.#hint)
+    }
+    const first = Math.min(...pending.filter(isUndecided).map(c => c.expiresAt ?? 0))
+    if (Number.isFinite(first) && first !== this.#expiryAt) {
+      this.#expiryAt = first
+      const { clock, timers } = this.#context
+      timers.after(Math.max(0, first - clock.now()) + 1, this.#offer)
+    }
+  }
+
+  /** What the model asked for as the log will have it. The same call twice in a round is one. */
+  #read(run: Run, asked: readonly ModelCall[]): Extract<RunEvent, { kind: 'run.called' }>['calls'] {
+    const { toolbox, world } = this.#context
+    const round = roundOf(run)
+    const ids = new Set<string>()
+    const calls: Extract<RunEvent, { kind: 'run.called' }>['calls'] = []
+    for (const one of asked) {
+      const read = toolbox?.read(one)
+      if (!read) continue
+      const own = nameId(run.id, `call ${one.id}`, world.sha1)
+      const before = run.calls.find(c => c.callId === own)
+      if (ids.has(own)) continue
+      ids.add(own)
+      // An id that comes again in a later round is the same call only if it asks for the same.
+      const callId = before ? nameId(run.id, `call ${one.id} ${round}`, world.sha1) : own
+      calls.push({ ...read, callId, ...(before && before.hash === read.hash ? { repeats: own } : {}) })
+    }
+    return calls
   }
 
   /** chat.started is stored: the model is asked. */
@@ -90,7 +155,7 @@ export class Turns {
     const turn = new Turn(run, this.#context, this.#offer)
     this.#turn = turn
     if (this.#context.isDraining) return turn.cancel('interrupted')
-    void turn.run(() => this.#messages(run, state), run.trace)
+    void turn.ask(roundOf(run), () => this.#messages(run, state), run.trace)
   }
 
   abort(runId: string): void {
@@ -98,8 +163,15 @@ export class Turns {
   }
 
   /** Drain: what runs ends with what it has. */
-  interrupt(): void {
+  interrupt(state: State | undefined): void {
+    const run = state?.runs.find(r => r.id === this.#turn?.runId)
+    if (run && this.#turn!.isParked(run)) return
     this.#turn?.cancel('interrupted')
+  }
+
+  /** Nothing of the running turn is at work here that a next owner could not do. */
+  isParked(run: Run): boolean {
+    return this.#turn === undefined ? isAtTools(run) : this.#turn.isParked(run)
   }
 
   refuseRest(state: State): void {
@@ -187,6 +259,27 @@ export class Turns {
     const speakers = [...new Set(said.map(s => s.senderId))].filter(id => id !== assistantId)
     const names = state.kind === 'group' ? await directory.names(speakers) : undefined
     const nameOf = names && ((id: string) => names.get(id)?.displayName ?? names.get(id)?.username ?? 'someone')
-    return transcript({ systemPrompt, said, questionSeq: run.questionSeq, nameOf, tokensMax: contextTokensMax })
+    this.#hint = said.find(s => s.seq === run.questionSeq)?.content ?? ''
+    const lines = transcript({ systemPrompt, said, questionSeq: run.questionSeq, nameOf, tokensMax: contextTokensMax })
+    return [...lines, ...roundsOf(run)]
   }
+}
+
+/** The rounds of a turn as the model knows them: what it said and called, and what came of it. */
+function roundsOf(run: Run): TurnMessage[] {
+  const messages: TurnMessage[] = []
+  const bytes = Buffer.from(run.text)
+  let from = 0
+  for (let round = 0; round < roundOf(run); round++) {
+    const calls = run.calls.filter(c => c.round === round)
+    const to = calls[0]?.atBytes ?? from
+    messages.push({
+      role: 'assistant',
+      content: bytes.subarray(from, to).toString(),
+      calls: calls.map(({ callId, name, arguments: args }) => ({ id: callId, name, arguments: args })),
+    })
+    for (const { callId, result } of calls) messages.push({ role: 'tool', callId, content: result ?? '' })
+    from = to
+  }
+  return messages
 }

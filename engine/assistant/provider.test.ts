@@ -84,7 +84,12 @@ async function turn(
     stop.abort()
   }
   if (options.stopAfter === 0) halt()
-  const request = { runId: 'r', messages: [{ role: 'user' as const, content: 'hello there' }], outputTokensMax: 64 }
+  const request = {
+    runId: 'r',
+    messages: [{ role: 'user' as const, content: 'hello there' }],
+    tools: [],
+    outputTokensMax: 64,
+  }
   for await (const event of provider.stream({ ...request, signal: stop.signal, trace: 't' })) {
     assert.equal(end, undefined, 'something came after the end')
     if (event.kind === 'end') {
@@ -92,6 +97,8 @@ async function turn(
       endedAt = performance.now()
       continue
     }
+    assert.equal(event.kind, 'delta')
+    if (event.kind !== 'delta') continue
     assert.notEqual(event.text, '')
     assert.ok(event.text.isWellFormed())
     text += event.text
@@ -374,7 +381,7 @@ test('[P6] stop while waiting for a retry ends at once', () =>
     const at = performance.now()
     const events: TurnEvent[] = []
     const provider = providerAt(base, { backoffMs: [5000], retryWindowMs: 30_000, totalMs: 60_000 })
-    const request = { runId: 'r', messages: [], outputTokensMax: 1, signal: stop.signal, trace: 't' }
+    const request = { runId: 'r', messages: [], tools: [], outputTokensMax: 1, signal: stop.signal, trace: 't' }
     for await (const event of provider.stream(request)) events.push(event)
     assert.equal(events.length, 1)
     assert.equal((events[0] as End).finish, 'stopped')

@@ -4,8 +4,12 @@
  * Refuses to start over once a byte was shown, to throw, and to know conversations.
  */
 import type OpenAI from 'openai'
-import type { ChatCompletionChunk, ChatCompletionCreateParamsStreaming } from 'openai/resources/chat/completions'
-import type { Provider, TurnEvent, TurnRequest } from '#engine/actor/ports.ts'
+import type {
+  ChatCompletionChunk,
+  ChatCompletionCreateParamsStreaming,
+  ChatCompletionMessageParam,
+} from 'openai/resources/chat/completions'
+import type { ModelCall, Provider, TurnEvent, TurnMessage, TurnRequest } from '#engine/actor/ports.ts'
 import type { Clock } from '#engine/ops/clock.ts'
 import type { Config } from '#engine/ops/config.ts'
 import type { Log } from '#engine/ops/log.ts'
@@ -20,6 +24,7 @@ import {
   usageWaitMs,
 } from '#protos/limits.ts'
 import { Breaker } from './breaker.ts'
+import { CallPieces } from './call-pieces.ts'
 import { DeltaText } from './delta-text.ts'
 import { classifyRefusal, type Failed, type FailReason } from './refusal.ts'
 import { boundedFetch, watchSent } from './upstream.ts'
@@ -58,7 +63,10 @@ const defaultSpans: Spans = {
 
 type Finish = Extract<TurnEvent, { kind: 'end' }>['finish']
 type Usage = { input: number; output: number; total: number }
-type AttemptEnd = { kind: 'finished'; finish: Finish; usage?: Usage } | { kind: 'stopped' } | Failed
+type AttemptEnd =
+  | { kind: 'finished'; finish: Finish; usage?: Usage; calls?: ModelCall[] }
+  | { kind: 'stopped' }
+  | Failed
 
 export function createProvider(deps: ProviderDeps): Provider {
   const { config, metrics, log, clock } = deps
@@ -151,11 +159,13 @@ export function createProvider(deps: ProviderDeps): Provider {
       if (opened.kind !== 'value') return missed(opened, text)
 
       const chunks = opened.value[Symbol.asyncIterator]()
+      const calls = new CallPieces()
       let finish: Finish | undefined
       let usage: Usage | undefined
       for (;;) {
-        const limitMs = finish ? spans.usageMs : text.isEmpty ? tokenBy - clock.mono() : spans.idleMs
-        const step = await dog.wait(chunks.next(), limitMs, text.isEmpty ? 'first_token' : 'idle')
+        const isSilent = text.isEmpty && calls.isEmpty
+        const limitMs = finish ? spans.usageMs : isSilent ? tokenBy - clock.mono() : spans.idleMs
+        const step = await dog.wait(chunks.next(), limitMs, isSilent ? 'first_token' : 'idle')
         // With the finish in hand only the token counts were missing: nothing that happens now can spoil the answer.
         if (step.kind !== 'value') {
           if (finish) break
@@ -173,8 +183,9 @@ export function createProvider(deps: ProviderDeps): Provider {
           if (text.chars === piece.length) metrics.parley_first_token_ms.observe(clock.mono() - startedAt)
           yield { kind: 'delta', text: piece }
         }
+        if (request.tools.length > 0) calls.push(choice.delta?.tool_calls)
         if (refusal) finish = 'filtered'
-        else finish ??= choice.finish_reason ? finishOf(choice.finish_reason) : undefined
+        else finish ??= choice.finish_reason ? finishOf(choice.finish_reason, calls) : undefined
         if (finish === 'failed') return { kind: 'failed', reason: 'protocol', mayRetry: false, counts: true }
         if (text.isFull) {
           finish = 'length'
@@ -183,7 +194,9 @@ export function createProvider(deps: ProviderDeps): Provider {
       }
       if (dog.isStopped && !finish) return { kind: 'stopped' }
       if (!finish) return { kind: 'failed', reason: 'protocol', mayRetry: false, counts: true }
-      return { kind: 'finished', finish, ...(usage ? { usage } : {}) }
+      // An answer that was cut off or filtered calls nothing.
+      const asked = finish === 'stop' && !calls.isEmpty ? { calls: calls.whole() } : {}
+      return { kind: 'finished', finish, ...(usage ? { usage } : {}), ...asked }
     } finally {
       sent.close()
       abort.abort()
@@ -205,6 +218,7 @@ export function createProvider(deps: ProviderDeps): Provider {
     if (end.kind === 'failed' && text.isEmpty) Object.assign(tokens, { input: 0, total: 0 })
     metrics.parley_tokens_total.inc({ direction: 'input' }, tokens.input)
     metrics.parley_tokens_total.inc({ direction: 'output' }, tokens.output)
+    if (end.kind === 'finished' && end.calls) return { kind: 'calls', calls: end.calls, tokens }
     if (end.kind === 'finished') return { kind: 'end', finish: end.finish, tokens }
     if (end.kind === 'stopped') return { kind: 'end', finish: 'stopped', tokens }
     if (end.reason === 'filtered') return { kind: 'end', finish: 'filtered', tokens }
@@ -222,13 +236,30 @@ function baseUrlOf(config: ProviderDeps['config']): string {
 function bodyOf(request: TurnRequest, model: string, isOpenAi: boolean): ChatCompletionCreateParamsStreaming {
   return {
     model,
-    messages: request.messages,
+    messages: request.messages.map(messageOf),
+    ...(request.tools.length > 0
+      ? { tools: request.tools.map(tool => ({ type: 'function' as const, function: { ...tool } })) }
+      : {}),
     stream: true,
     stream_options: { include_usage: true },
     // Compatible servers know the older name, and some refuse fields that they do not know.
     ...(isOpenAi
       ? { max_completion_tokens: request.outputTokensMax, store: false }
       : { max_tokens: request.outputTokensMax }),
+  }
+}
+
+function messageOf(message: TurnMessage): ChatCompletionMessageParam {
+  if (message.role === 'tool') return { role: 'tool', tool_call_id: message.callId, content: message.content }
+  if (message.role !== 'assistant' || !message.calls) return message
+  return {
+    role: 'assistant',
+    content: message.content === '' ? null : message.content,
+    tool_calls: message.calls.map(({ id, name, arguments: args }) => ({
+      id,
+      type: 'function',
+      function: { name, arguments: args },
+    })),
   }
 }
 
@@ -251,16 +282,16 @@ function missed(step: Exclude<Waited<unknown, FailReason>, { kind: 'value' }>, t
   step satisfies never
 }
 
-function finishOf(reason: string): Finish {
+function finishOf(reason: string, calls: CallPieces): Finish {
   switch (reason) {
     case 'length':
       return 'length'
     case 'content_filter':
       return 'filtered'
-    // No tools were offered, so a call of one is nonsense.
+    // Calls that were not made, or of tools that were not offered, are nonsense.
     case 'tool_calls':
     case 'function_call':
-      return 'failed'
+      return calls.isEmpty ? 'failed' : 'stop'
     default:
       return 'stop'
   }

@@ -232,9 +232,9 @@ async function called(name: string, args: object, approval: 'auto' | 'required',
     [runId, conversation, ana],
   )
   await owner.pool.query(
-    `insert into tool_call (run_id, call_id, conversation_id, answer_id, requester, round, ordinal, name, arguments, arguments_hash,
+    `insert into tool_call (run_id, call_id, conversation_id, answer_id, requester, round, ordinal, at_bytes, name, arguments, arguments_hash,
                             approval, decision, called_at)
-     values ($1, 'c1', $2, $1, $3, 0, 0, $4, $5, $6, $7, $8, now())`,
+     values ($1, 'c1', $2, $1, $3, 0, 0, 0, $4, $5, $6, $7, $8, now())`,
     [runId, conversation, ana, name, JSON.stringify(args), canonicalHash(name, args), approval, decision ?? null],
   )
   return { runId, key: { kind: 'call', runId, callId: 'c1' } as const }

@@ -50,6 +50,26 @@ export interface RunRow {
   createdAt: number
 }
 
+/** A call of a tool as its turn made it. */
+export interface ToolCallRow {
+  /** uuidv5 of the run and the model's own id for it. */
+  callId: string
+  round: number
+  ordinal: number
+  name: string
+  /** JSON; what is approved and what is run are the same. */
+  arguments: string
+  /** SHA-256 over name and arguments with sorted keys, in hex. */
+  hash: string
+  approval: 'auto' | 'required'
+  /** Wall clock, ms; null where nobody is asked. */
+  expiresAt: number | null
+  /** Bytes of the answer when it was called. */
+  atBytes: number
+}
+
+export type ToolStatus = 'success' | 'error'
+
 /** Rows that others must see at once, written by the same fenced statement as the event that announces them. */
 export type SideChange =
   | {
@@ -68,6 +88,19 @@ export type SideChange =
   | { kind: 'block'; blocker: string; blocked: string; set: boolean; at: number }
   | { kind: 'run.queued'; run: RunRow }
   | { kind: 'run.started'; runId: string; model: string; at: number }
+  | { kind: 'run.status'; runId: string; status: 'running' | 'waiting' }
+  | { kind: 'tool.called'; runId: string; answerId: string; requester: string; call: ToolCallRow; at: number }
+  /** `by` null: nobody did in time. */
+  | {
+      kind: 'tool.decided'
+      runId: string
+      callId: string
+      decision: 'approve' | 'reject'
+      by: string | null
+      at: number
+    }
+  /** `result`: JSON; one that the tool stored with its effect stays. */
+  | { kind: 'tool.returned'; runId: string; callId: string; status: ToolStatus; result: string; at: number }
   /** Also frees the run's slot. */
   | { kind: 'run.ended'; runId: string; finish: Finish; bytes: number; at: number }
 

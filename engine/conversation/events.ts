@@ -3,7 +3,7 @@
  * commit. Clock readings come in with each event; ids and digests through the World.
  */
 import type { Command, Finish } from '#protos/catalogue.ts'
-import type { Requester } from './effects.ts'
+import type { Requester, ToolCallRow, ToolStatus } from './effects.ts'
 import type { State } from './state.ts'
 
 /** What the log holds under a client id. */
@@ -43,6 +43,26 @@ export type RunEvent =
   /** No slot is free for the requester. */
   | { kind: 'run.waiting'; runId: string; at: number; mono: number }
   | { kind: 'run.delta'; runId: string; text: string; at: number; mono: number }
+  /** The model's round ended with calls. `repeats`: an earlier call of the turn whose result this one gets. */
+  | {
+      kind: 'run.called'
+      runId: string
+      text: string
+      calls: (Pick<ToolCallRow, 'callId' | 'name' | 'arguments' | 'hash' | 'approval'> & { repeats?: string })[]
+      tokens: Tokens
+      at: number
+      mono: number
+    }
+  /** `result`: JSON. */
+  | {
+      kind: 'run.returned'
+      runId: string
+      results: { callId: string; status: ToolStatus; result: string }[]
+      at: number
+      mono: number
+    }
+  /** Nobody decided on these in time. */
+  | { kind: 'run.expired'; runId: string; callIds: string[]; at: number; mono: number }
   /** `text`: what of the answer was not stored yet. `reason`: of a failure at the provider. */
   | {
       kind: 'run.end'

@@ -4,10 +4,11 @@
  */
 import type { Command, Finish } from '#protos/catalogue.ts'
 import { assistantId, nameId, stepNamespace } from '#protos/ids.ts'
-import { turnsQueuedMax } from '#protos/limits.ts'
+import { toolCallsPerTurnMax, toolRoundsMax, turnsQueuedMax } from '#protos/limits.ts'
+import { called, closed, expired, returned, roundOf, toolCallsOf } from './calls.ts'
 import type { Requester } from './effects.ts'
 import type { CommandEvent, RunEvent, Tokens, World } from './events.ts'
-import { isMember, type Run, runningOf, type State } from './state.ts'
+import { isMember, type Run, replaceRun as replace, runningOf, type State } from './state.ts'
 import type { Step } from './step.ts'
 import { typingEnd, typingOn } from './typing.ts'
 
@@ -45,7 +46,7 @@ export function queueRun(
   }
   step.push({ kind: 'side', change: { kind: 'run.queued', run: row } })
   const isBehind = step.state.runs.length > 0
-  step.set({ runs: [...step.state.runs, { ...row, text: '', bytes: 0, isTold: isBehind }] })
+  step.set({ runs: [...step.state.runs, { ...row, text: '', bytes: 0, isTold: isBehind, calls: [] }] })
   if (isBehind) tellPlace(step, step.state.runs.at(-1)!)
 }
 
@@ -84,6 +85,18 @@ export function runStep(step: Step, event: RunEvent): void {
     case 'run.delta':
       if (run.status === 'running') grow(step, run, event.text)
       return
+    case 'run.called': {
+      if (run.status !== 'running') return
+      const grown = grow(step, run, event.text)
+      const isSpent = roundOf(grown) >= toolRoundsMax || grown.calls.length + event.calls.length > toolCallsPerTurnMax
+      if (isSpent) return end(step, grown, 'tool_limit', event.tokens)
+      return called(step, grown, event.calls)
+    }
+    case 'run.returned':
+      returned(step, run, event.results)
+      return
+    case 'run.expired':
+      return expired(step, run, event.callIds)
     case 'run.end': {
       const grown = event.text === '' ? run : grow(step, run, event.text)
       if (event.reason !== undefined) {
@@ -137,6 +150,7 @@ function grow(step: Step, run: Run, text: string): Run {
 
 /** The one ending of a run (T9): its message, its row, its slot, then chat.done and everybody who stopped it. */
 export function end(step: Step, run: Run, finish: Finish, tokens: Tokens): void {
+  const { calls } = closed(step, run)
   const { seq } = step.append({
     kind: 'message.new',
     senderId: assistantId,
@@ -147,6 +161,7 @@ export function end(step: Step, run: Run, finish: Finish, tokens: Tokens): void 
       senderId: assistantId,
       role: 'assistant',
       content: run.text,
+      ...(calls.length > 0 ? { toolCalls: toolCallsOf(calls) } : {}),
       tokens,
       finish,
       inReplyTo: run.questionSeq,
@@ -241,10 +256,6 @@ function tellPlace(step: Step, run: Run): void {
 
 function tellMoves(step: Step): void {
   for (const run of step.state.runs) if (run.status === 'queued') tellPlace(step, run)
-}
-
-function replace(step: Step, run: Run): void {
-  step.set({ runs: step.state.runs.map(r => (r.id === run.id ? run : r)) })
 }
 
 function hex(bytes: Uint8Array): string {

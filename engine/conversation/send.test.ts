@@ -88,7 +88,6 @@ test('[S6] what is not served yet says so by its type', () => {
     { type: 'message.delete', messageId },
     { type: 'reaction.add', messageId, emoji: '👍' },
     { type: 'reaction.remove', messageId, emoji: '👍' },
-    { type: 'tool.decide', callId: 'c', decision: 'approve' },
   ] as const) {
     const { code, field } = answer(s.as(ann, command))
     assert.deepEqual([code, field], ['VALIDATION', 'type'])
@@ -156,6 +155,18 @@ test('[D6] status is answered from memory, by a look-up, or not found', () => {
   assert.deepEqual([answer(status(1))['seq'], answer(status(1))['duplicate']], [3, true])
   assert.deepEqual(status(2), [{ kind: 'ask', what: 'stored' }])
   assert.equal(answer(status(2, null))['code'], 'NOT_FOUND')
+})
+
+test('[D1] a replayed send whose sender was removed since is acked, not refused: it is stored', () => {
+  const s = Scenario.group()
+  const command = { type: 'message.send' as const, clientMessageId: idOf(1, 'd'), content: 'x' }
+  const { seq, messageId } = answer(s.as(cat, command))
+  const bodyHash = sendHash({ ...command, conversationId: s.state.id }, s.world)
+  s.as(ann, { type: 'member.remove', userId: cat })
+  const stored = { seq: Number(seq), messageId: String(messageId), kind: 'message.new', bodyHash }
+  assert.equal(answer(s.as(cat, command, { stored }))['seq'], seq)
+  assert.equal(answer(s.as(cat, { ...command, content: 'y' }, { stored }))['code'], 'NOT_FOUND')
+  assert.equal(answer(s.as(cat, { ...command, clientMessageId: idOf(2, 'd') }))['code'], 'NOT_FOUND')
 })
 
 test('[D7] a draft thrown away leaves no trace', () => {

@@ -3,7 +3,7 @@
  * the second is fleeting (positions, typing) and never waits for a commit. Values are shared, never changed in place.
  */
 import type { ConversationKind, MemberRole, ToolPolicy } from '#protos/catalogue.ts'
-import type { Requester, RunRow } from './effects.ts'
+import type { Requester, RunRow, ToolCallRow, ToolStatus } from './effects.ts'
 import { noRecent, type Recent } from './recent.ts'
 
 export interface Member {
@@ -13,6 +13,13 @@ export interface Member {
   readonly roleSeq?: number
 }
 
+export interface ToolCall extends Readonly<ToolCallRow> {
+  readonly decision: 'approve' | 'reject' | null
+  readonly status: 'pending' | ToolStatus
+  /** JSON; null while pending. */
+  readonly result: string | null
+}
+
 export interface Run extends Readonly<RunRow> {
   /** The answer so far: what is stored, or will be with this draft. */
   readonly text: string
@@ -20,6 +27,8 @@ export interface Run extends Readonly<RunRow> {
   readonly bytes: number
   /** The requester was told a place in the queue. */
   readonly isTold: boolean
+  /** In order of round and place. */
+  readonly calls: readonly ToolCall[]
 }
 
 export interface EndedRun {
@@ -82,7 +91,7 @@ export interface Snapshot {
   head: number
   firstSeq: number
   members: { userId: string; role: MemberRole; joinedSeq: number; readSeq: number; deliveredSeq: number }[]
-  runs: (RunRow & { prefix: string })[]
+  runs: (RunRow & { prefix: string; calls: ToolCall[] })[]
   blocks: string[]
 }
 
@@ -166,6 +175,11 @@ export function isMember(state: State, userId: string): boolean {
 /** Whether one of a dm's two has blocked the other. */
 export function isBlocked(state: State): boolean {
   return state.kind === 'dm' && (state.blocks?.size ?? 0) > 0
+}
+
+/** Puts a run's next form where it was. */
+export function replaceRun(step: { state: State; set(change: Partial<State>): void }, run: Run): void {
+  step.set({ runs: step.state.runs.map(r => (r.id === run.id ? run : r)) })
 }
 
 export function runningOf(state: State): Run | undefined {

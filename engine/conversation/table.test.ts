@@ -165,7 +165,14 @@ const table: Record<CommandType, Record<Phase, string>> = {
   'message.delete': notServed,
   'reaction.add': notServed,
   'reaction.remove': notServed,
-  'tool.decide': notServed,
+  'tool.decide': {
+    absent: 'NOT_FOUND',
+    dm: 'NOT_FOUND',
+    blocked: 'NOT_FOUND',
+    group: 'NOT_FOUND',
+    ai: 'NOT_FOUND',
+    deleted: 'NOT_FOUND',
+  },
 }
 
 function outcome(effects: readonly Effect[]): string {

@@ -5,6 +5,7 @@
 
 import type { Command, CommandType } from '#protos/catalogue.ts'
 import { deliveredEveryMs, receiptMembersMax } from '#protos/limits.ts'
+import { decide } from './decide.ts'
 import type { Effect } from './effects.ts'
 import type { CommandEvent, Event, World } from './events.ts'
 import { add, block, changeRole, create, destroy, remove, update } from './members.ts'
@@ -30,6 +31,9 @@ export function transition(state: State, event: Event, world: World): Decision {
     case 'run.start':
     case 'run.waiting':
     case 'run.delta':
+    case 'run.called':
+    case 'run.returned':
+    case 'run.expired':
     case 'run.end':
       runStep(step, event)
       break
@@ -77,6 +81,8 @@ function onCommand(step: Step, event: CommandEvent): void {
       return status(step, { ...event, command })
     case 'chat.stop':
       return stop(step, { ...event, command })
+    case 'tool.decide':
+      return decide(step, { ...event, command })
     case 'conversation.create':
       return create(step, { ...event, command })
     case 'conversation.update':
@@ -105,7 +111,6 @@ function onCommand(step: Step, event: CommandEvent): void {
     case 'message.delete':
     case 'reaction.add':
     case 'reaction.remove':
-    case 'tool.decide':
       return step.fail(from, { code: 'VALIDATION', field: 'type', message: `${command.type} is not available yet` })
     default:
       command satisfies never

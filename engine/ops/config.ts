@@ -93,6 +93,9 @@ export const settings = {
   OPENAI_MODEL: text('parley-small', 'Model of the assistant.'),
   MODEL_PORT: number(3100, 0, 65_535, '', 'Port of the built-in model server, on 127.0.0.1. 0: any free port.'),
   SYSTEM_PROMPT_FILE: text('', 'File with the assistant’s system prompt. Absent: the built-in one.'),
+  TOOL_POLICIES: list(
+    'What the assistant’s tools may do, as name=auto|ask|off, comma separated. delete_task asks, the others act at once.',
+  ),
   // Engine
   ENGINE_THREADS: number(0, 0, 64, 'threads', 'Worker threads of an engine. 0: cores − 1, at least 1.'),
   ENGINE_HEAP_MB: number(1024, 64, 65_536, 'MB', 'Heap limit of one worker thread.'),

@@ -122,6 +122,17 @@ export const metricSpecs = {
     help: 'Failed calls to the provider, by reason.',
     labels: ['reason'],
   },
+  parley_tool_ms: {
+    kind: 'histogram',
+    help: 'A tool call of a turn, from its start to its result, ms.',
+    labels: ['tool'],
+    buckets: [1, 5, 10, 50, 100, 500, 1000, 5000, 10_000],
+  },
+  parley_tool_calls_total: {
+    kind: 'counter',
+    help: 'Tool calls of turns, by tool and outcome.',
+    labels: ['tool', 'outcome'],
+  },
   parley_delta_backlog_bytes: { kind: 'gauge', help: 'Answer text read from the provider and not yet stored.' },
   // soft store
   parley_soft_ms: { kind: 'histogram', help: 'A call to the soft store, ms.', buckets: latencyMs },

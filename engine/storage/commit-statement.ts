@@ -74,6 +74,33 @@ const sideSql: Record<SidePart, (n: number) => string> = {
       from jsonb_to_recordset($${n}::jsonb) as r(shard int, id uuid, model text, finish text, bytes bigint, ended_at bigint)
       join fence on fence.shard_id = r.shard
      where a.id = r.id`,
+  runsStatus: n => `
+    update ai_run a set status = r.status
+      from jsonb_to_recordset($${n}::jsonb) as r(shard int, id uuid, status text)
+      join fence on fence.shard_id = r.shard
+     where a.id = r.id`,
+  toolsAdded: n => `
+    insert into tool_call (run_id, call_id, conversation_id, answer_id, requester, round, ordinal, at_bytes, name, arguments,
+                           arguments_hash, approval, expires_at, called_at, decision, decided_by, decided_at, status, result,
+                           returned_at)
+    select r.run_id, r.call_id, r.conversation, r.answer_id, r.requester, r.round, r.ordinal, r.at_bytes, r.name, r.arguments,
+           decode(r.hash, 'hex'), r.approval, ${time('r.expires_at')}, ${time('r.called_at')}, r.decision, r.decided_by,
+           ${time('r.decided_at')}, r.status, r.result::jsonb, ${time('r.returned_at')}
+      from jsonb_to_recordset($${n}::jsonb) as r(shard int, conversation uuid, run_id uuid, call_id text, answer_id uuid,
+           requester uuid, round int, ordinal int, at_bytes bigint, name text, arguments text, hash text, approval text,
+           expires_at bigint, called_at bigint, decision text, decided_by uuid, decided_at bigint, status text, result text,
+           returned_at bigint)
+      join fence on fence.shard_id = r.shard`,
+  // What a tool stored with its effect is the result, whatever the log was told.
+  toolsChanged: n => `
+    update tool_call t
+       set decision = coalesce(t.decision, r.decision), decided_by = coalesce(t.decided_by, r.decided_by),
+           decided_at = coalesce(t.decided_at, ${time('r.decided_at')}), status = coalesce(r.status, t.status),
+           result = coalesce(t.result, r.result::jsonb), returned_at = coalesce(${time('r.returned_at')}, t.returned_at)
+      from jsonb_to_recordset($${n}::jsonb) as r(shard int, run_id uuid, call_id text, decision text, decided_by uuid,
+           decided_at bigint, status text, result text, returned_at bigint)
+      join fence on fence.shard_id = r.shard
+     where t.run_id = r.run_id and t.call_id = r.call_id`,
 }
 
 const fenceSql = `

@@ -44,6 +44,7 @@ export function createMemoryDirectory(database: MemoryDatabase): Directory {
             .sort((a, b) => a.questionSeq - b.questionSeq)
             .map(({ segments, model: _m, finish: _f, bytes: _b, ...run }) => ({
               ...run,
+              calls: [...run.calls],
               prefix: [...segments]
                 .sort(([a], [b]) => a - b)
                 .map(([, text]) => text)

@@ -78,7 +78,7 @@ export function directoryContract(name: string, open: () => Promise<DirectoryWor
         { userId: ann, role: 'owner', joinedSeq: 1, readSeq: 0, deliveredSeq: 0 },
         { userId: bob, role: 'member', joinedSeq: 2, readSeq: 0, deliveredSeq: 0 },
       ],
-      runs: [{ ...run, prefix: 'good day' }],
+      runs: [{ ...run, prefix: 'good day', calls: [] }],
     })
     assert.deepEqual(await w.directory.openRuns([s.shard]), [s.conversation])
     assert.deepEqual(await w.directory.openRuns([(s.shard + 1) % 256]), [])
@@ -87,6 +87,61 @@ export function directoryContract(name: string, open: () => Promise<DirectoryWor
     await w.directory.purgeSegments([run.id])
     assert.deepEqual((await w.directory.activate([s.conversation])).get(s.conversation)?.runs, [])
     assert.deepEqual(await w.directory.openRuns([s.shard]), [])
+  })
+
+  contract('D1 an open run comes with its calls, as they were decided and returned', async (b, w) => {
+    const ann = await w.user('ann')
+    const s = await makeRoom(b, 'ai', [ann])
+    s.send()
+    const run = {
+      id: randomUUID(),
+      requester: ann,
+      questionId: randomUUID(),
+      questionSeq: 2,
+      clientMessageId: randomUUID(),
+      ...({ answerId: randomUUID(), status: 'queued', trace: 'trace', createdAt: 1_700_000_000_456 } as const),
+    }
+    const at = 1_700_000_000_500
+    const { id: runId, answerId } = run
+    const callOf = (ordinal: number, approval: 'auto' | 'required') => ({
+      callId: randomUUID(),
+      round: 0,
+      ordinal,
+      name: 'add_task',
+      arguments: '{"title":"a \\"b\\" – ü"}',
+      hash: 'ab'.repeat(32),
+      approval,
+      expiresAt: approval === 'required' ? at + 300_000 : null,
+      atBytes: 5,
+    })
+    const calls = [callOf(0, 'auto'), callOf(1, 'required'), callOf(2, 'required')] as const
+    const [auto, decided, open] = calls
+    s.send({ side: { kind: 'run.queued', run } })
+    await settled(s)
+    s.send({ side: { kind: 'run.started', runId, model: 'm', at } })
+    await settled(s)
+    for (const call of calls) s.send({ side: { kind: 'tool.called', runId, answerId, requester: ann, call, at } })
+    s.send({ side: { kind: 'run.status', runId, status: 'waiting' } })
+    await settled(s)
+    const decision = { runId, callId: decided.callId, decision: 'approve', by: ann, at } as const
+    s.send({ side: { kind: 'tool.decided', ...decision } })
+    const result = '{"success": true}'
+    s.send({ side: { kind: 'tool.returned', runId, callId: auto.callId, status: 'success', result, at } })
+    await settled(s)
+    const found = (await w.directory.activate([s.conversation])).get(s.conversation)!
+    const pending = { decision: null, status: 'pending', result: null } as const
+    assert.deepEqual(found.runs, [
+      {
+        ...run,
+        status: 'waiting',
+        prefix: '',
+        calls: [
+          { ...auto, ...pending, status: 'success', result },
+          { ...decided, ...pending, decision: 'approve' },
+          { ...open, ...pending },
+        ],
+      },
+    ])
   })
 
   contract('D2 blocks of a dm come with it, and are found before it exists', async (b, w) => {

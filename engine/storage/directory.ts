@@ -3,7 +3,7 @@
  * fence because they commute (receipt positions, slots, purges). Never writes the log.
  */
 import type { Pool } from 'pg'
-import type { Activation, Directory, MemberRow, RunRow, StoredSend } from '#engine/actor/ports.ts'
+import type { Activation, Directory, MemberRow, StoredSend } from '#engine/actor/ports.ts'
 import { readFrames } from './frames.ts'
 import { rows, type Statement } from './query.ts'
 
@@ -21,7 +21,13 @@ select c.id, c.kind, c.title, c.tool_policy as "toolPolicy", c.created_by as "cr
        (select json_agg(json_build_object('id', a.id, 'requester', a.requester, 'questionId', a.question_id,
                'questionSeq', a.question_seq, 'clientMessageId', a.client_message_id, 'answerId', a.answer_id,
                'status', a.status, 'trace', a.trace, 'createdAt', round(extract(epoch from a.created_at) * 1000),
-               'prefix', coalesce((select string_agg(g.text, '' order by g."offset") from ai_segment g where g.run_id = a.id), ''))
+               'prefix', coalesce((select string_agg(g.text, '' order by g."offset") from ai_segment g where g.run_id = a.id), ''),
+               'calls', coalesce((select json_agg(json_build_object('callId', t.call_id, 'round', t.round, 'ordinal', t.ordinal,
+                        'name', t.name, 'arguments', t.arguments, 'hash', encode(t.arguments_hash, 'hex'), 'approval', t.approval,
+                        'expiresAt', round(extract(epoch from t.expires_at) * 1000), 'atBytes', t.at_bytes,
+                        'decision', t.decision, 'status', t.status,
+                        'result', case when t.status <> 'pending' then t.result::text end) order by t.round, t.ordinal)
+                   from tool_call t where t.run_id = a.id), '[]'::json))
                order by a.question_seq)
           from ai_run a where c.kind <> 'dm' and a.conversation_id = c.id and a.status <> 'ended') as runs,
        case when c.kind = 'dm' then (
@@ -128,7 +134,7 @@ export function createDirectory({ pool, named = true }: { pool: Pool; named?: bo
           {
             ...row,
             members: parse<MemberRow>(row.members),
-            runs: parse<RunRow & { prefix: string }>(row.runs),
+            runs: parse<Activation['runs'][number]>(row.runs),
             blocks: parse<string>(row.blocks),
           },
         ]),

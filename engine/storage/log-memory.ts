@@ -2,7 +2,7 @@
  * The log in memory: the same fence, keys and all-or-nothing statement as on Postgres, for tests and the simulation.
  * Passes the journal's contract suite. Nothing of it outlives the process.
  */
-import type { Contribution, EventRow, MemberRow, RunRow, SideChange } from '#engine/actor/ports.ts'
+import type { Contribution, EventRow, MemberRow, RunRow, SideChange, ToolCall } from '#engine/actor/ports.ts'
 import type { ConversationKind, Finish, ToolPolicy } from '#protos/catalogue.ts'
 import type { ClientKey, CommitResult, LogStore } from './log-store.ts'
 import type { ShardEpoch } from './ownership.ts'
@@ -17,6 +17,8 @@ export interface MemoryRun extends RunRow {
   bytes: number
   /** Offset → text. */
   segments: Map<number, string>
+  /** In order of round and place. */
+  calls: ToolCall[]
 }
 
 export interface MemoryConversation {
@@ -144,7 +146,7 @@ export class MemoryDatabase {
       }
       case 'run.queued': {
         const { run } = side
-        this.runs.set(run.id, { ...run, model: null, finish: null, bytes: 0, segments: new Map() })
+        this.runs.set(run.id, { ...run, model: null, finish: null, bytes: 0, segments: new Map(), calls: [] })
         this.conversationOfRun.set(run.id, c.conversation)
         return
       }
@@ -153,6 +155,18 @@ export class MemoryDatabase {
         if (run) Object.assign(run, { status: 'running', model: side.model })
         return
       }
+      case 'run.status': {
+        const run = this.runs.get(side.runId)
+        if (run) run.status = side.status
+        return
+      }
+      case 'tool.called':
+        this.runs.get(side.runId)?.calls.push({ ...side.call, decision: null, status: 'pending', result: null })
+        return
+      case 'tool.decided':
+        return this.#change(side, { decision: side.decision })
+      case 'tool.returned':
+        return this.#change(side, { status: side.status, result: side.result })
       case 'run.ended': {
         const run = this.runs.get(side.runId)
         if (run) Object.assign(run, { status: 'ended', finish: side.finish, bytes: side.bytes })
@@ -162,6 +176,11 @@ export class MemoryDatabase {
       default:
         side satisfies never
     }
+  }
+
+  #change({ runId, callId }: { runId: string; callId: string }, change: Partial<ToolCall>): void {
+    const run = this.runs.get(runId)
+    if (run) run.calls = run.calls.map(c => (c.callId === callId ? { ...c, ...change } : c))
   }
 }
 

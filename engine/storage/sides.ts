@@ -18,6 +18,9 @@ export const sideParts = [
   'runsAdded',
   'runsStarted',
   'runsEnded',
+  'runsStatus',
+  'toolsAdded',
+  'toolsChanged',
 ] as const
 export type SidePart = (typeof sideParts)[number]
 export type SideRows = Record<SidePart, Row[]>
@@ -28,6 +31,27 @@ export function foldSides(contributions: readonly Contribution[]): SideRows | un
   for (const { shard, conversation, sides } of contributions) {
     const base = { shard, conversation }
     const ended = new Map<string, Row>()
+    const statuses = new Map<string, Row>()
+    const toolsAdded = new Map<string, Row>()
+    const toolsChanged = new Map<string, Row>()
+    /** The row of a call: its own where it is new in this batch. */
+    const toolRow = (runId: string, callId: string): Row => {
+      const known = toolsAdded.get(callId) ?? toolsChanged.get(callId)
+      if (known) return known
+      const row: Row = {
+        ...base,
+        run_id: runId,
+        call_id: callId,
+        decision: null,
+        decided_by: null,
+        decided_at: null,
+        status: null,
+        result: null,
+        returned_at: null,
+      }
+      toolsChanged.set(callId, row)
+      return row
+    }
     const changed: Row = {
       ...base,
       set_title: false,
@@ -111,7 +135,52 @@ export function foldSides(contributions: readonly Contribution[]): SideRows | un
           else runs.set(side.runId, { part: 'runsStarted', row: { ...base, id: side.runId, ...started } })
           break
         }
+        case 'run.status': {
+          const known = runs.get(side.runId)
+          if (known) known.row['status'] = side.status
+          else statuses.set(side.runId, { ...base, id: side.runId, status: side.status })
+          break
+        }
+        case 'tool.called':
+          toolsAdded.set(side.call.callId, {
+            ...base,
+            run_id: side.runId,
+            call_id: side.call.callId,
+            answer_id: side.answerId,
+            requester: side.requester,
+            round: side.call.round,
+            ordinal: side.call.ordinal,
+            at_bytes: side.call.atBytes,
+            name: side.call.name,
+            arguments: side.call.arguments,
+            hash: side.call.hash,
+            approval: side.call.approval,
+            expires_at: side.call.expiresAt,
+            called_at: side.at,
+            decision: null,
+            decided_by: null,
+            decided_at: null,
+            status: 'pending',
+            result: null,
+            returned_at: null,
+          })
+          break
+        case 'tool.decided':
+          Object.assign(toolRow(side.runId, side.callId), {
+            decision: side.decision,
+            decided_by: side.by,
+            decided_at: side.at,
+          })
+          break
+        case 'tool.returned':
+          Object.assign(toolRow(side.runId, side.callId), {
+            status: side.status,
+            result: side.result,
+            returned_at: side.at,
+          })
+          break
         case 'run.ended': {
+          statuses.delete(side.runId)
           const known = runs.get(side.runId)
           const end = { finish: side.finish, bytes: side.bytes, ended_at: side.at }
           if (known?.part === 'runsAdded') Object.assign(known.row, { status: 'ended', ...end })
@@ -130,6 +199,9 @@ export function foldSides(contributions: readonly Contribution[]): SideRows | un
     for (const { set, row } of blocks.values()) rows[set ? 'blocksPut' : 'blocksGone'].push(row)
     for (const { part, row } of runs.values()) rows[part].push(row)
     rows.runsEnded.push(...ended.values())
+    rows.runsStatus.push(...statuses.values())
+    rows.toolsAdded.push(...toolsAdded.values())
+    rows.toolsChanged.push(...toolsChanged.values())
   }
   return rows
 }
