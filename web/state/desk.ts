@@ -3,7 +3,7 @@
  * reload before it leaves. Refuses to decide when a frame leaves: that is the wire's.
  */
 import { typingRepeatMs } from '#protos/limits.ts'
-import { t } from '../i18n/t.ts'
+import { reasonOf, t } from '../i18n/t.ts'
 import { type Outbox, outboxMax } from '../store/outbox.ts'
 import type { Api } from '../wire/api.ts'
 import { newId } from '../wire/id.ts'
@@ -92,6 +92,16 @@ export class Desk {
 
   stop(room: Room, messageId: string): void {
     this.#ports.tell({ type: 'say', frame: { type: 'chat.stop', conversationId: room.id, messageId } })
+  }
+
+  /** Allows or refuses what the assistant asked for; answers why that was not taken, in words. */
+  async decide(room: Room, callId: string, decision: 'approve' | 'reject'): Promise<string> {
+    const answer = await this.#ports.api.decide(room.id, callId, decision)
+    if (!('failure' in answer)) return ''
+    const { status, code } = answer.failure
+    if (status === 403) return t('approval.forbidden')
+    if (status === 404 || status === 409) return t('approval.tooLate')
+    return t('find.failed', { reason: reasonOf(code) })
   }
 
   draft(room: Room, text: string): void {

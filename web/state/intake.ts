@@ -8,12 +8,14 @@ import type { Outbox } from '../store/outbox.ts'
 import type { WireEffect } from '../wire/wire.ts'
 import type { People } from './people.svelte.ts'
 import type { Rooms } from './rooms.svelte.ts'
+import type { Tasks } from './tasks.svelte.ts'
 
 /** The parts of a session that frames concern. */
 export interface Hands {
   rooms: Rooms
   people: People
   outbox: Outbox
+  tasks: Tasks
 }
 
 /** The outcome of a send. */
@@ -101,16 +103,19 @@ export function deliver(hands: Hands, frame: ServerFrame): void {
   }
 }
 
-function ready({ rooms }: Hands, frame: FleetingFrame<'ready'>): void {
+function ready({ rooms, tasks }: Hands, frame: FleetingFrame<'ready'>): void {
+  rooms.clockAheadMs = Date.parse(frame.serverTime) - Date.now()
+  tasks.refresh()
   const here = new Set([...frame.conversations, ...frame.others].map(c => c.id))
   for (const room of rooms.all.values()) if (room.isKnown && !here.has(room.id)) room.isRemoved = true
   for (const c of frame.conversations) rooms.get(c.id).head(c)
   void rooms.readList()
 }
 
-function fact({ rooms }: Hands, frame: DurableFrame): void {
+function fact({ rooms, tasks }: Hands, frame: DurableFrame): void {
   const room = rooms.get(frame.conversationId)
   const mustDescribe = room.fact(frame)
+  if (frame.type === 'tool.returned') tasks.follow(frame, room.requesterOf(frame.messageId))
   if (mustDescribe || !room.isKnown) void rooms.describe(room.id)
 }
 

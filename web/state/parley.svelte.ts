@@ -5,6 +5,7 @@
 import { createContext } from 'svelte'
 import type { Key } from '../i18n/t.ts'
 import { Api, type ApiFailure, type Me } from '../wire/api.ts'
+import { Panes } from './panes.svelte.ts'
 import { Router } from './router.svelte.ts'
 import { Session } from './session.svelte.ts'
 import { Theme } from './theme.svelte.ts'
@@ -17,6 +18,7 @@ export class Parley {
   readonly api = new Api()
   readonly router = new Router()
   readonly theme = new Theme()
+  readonly panes = new Panes()
   phase: 'starting' | 'out' | 'in' = $state('starting')
   session: Session | undefined = $state.raw()
   /** Why the login page is shown to somebody who was signed in. */

@@ -3,20 +3,22 @@
  * the fold of the log changes. Sends nothing; parley.svelte.ts acts.
  */
 import { SvelteMap } from 'svelte/reactivity'
-import type { ConversationKind, DurableFrame, FleetingFrame } from '#protos/catalogue.ts'
-import { assistantId } from '#protos/ids.ts'
+import type { ConversationKind, DurableFrame, FleetingFrame, MemberRole, ToolPolicy } from '#protos/catalogue.ts'
 import { typingMs, unreadMax } from '#protos/limits.ts'
 import {
+  callsToldBy,
   emptyTimeline,
   foldDelta,
   foldFact,
   foldJoined,
   type Timeline,
+  type TimelineCall,
   type TimelineMessage,
   type TimelineNotice,
 } from '#protos/timeline.ts'
 import { t } from '../i18n/t.ts'
 import type { ConversationDto, MemberDto, MessageDto } from '../wire/api.ts'
+import { titlesOf } from './calls.ts'
 import type { People } from './people.svelte.ts'
 import { type Pending, type Position, type Row, rowsOf, type Tick, tickOf } from './rows.ts'
 
@@ -37,6 +39,8 @@ export class Room {
   readonly #people: People
   kind: ConversationKind = $state('group')
   title: string | null = $state(null)
+  /** Whom the room names, besides who asked, to decide on what the assistant may do. */
+  toolPolicy: ToolPolicy = $state('requester')
   createdAt = $state('')
   members: readonly MemberDto[] = $state.raw([])
   headSeq = $state(0)
@@ -88,6 +92,8 @@ export class Room {
   readonly peerId: string | undefined = $derived.by(() => (this.kind === 'dm' ? this.others[0]?.user_id : undefined))
   readonly activity: string = $derived.by(() => this.pending.at(-1)?.ts ?? this.last?.ts ?? this.createdAt)
   readonly typists: readonly string[] = $derived.by(() => [...this.typing.keys()])
+  /** Titles of the tasks that its calls told of, by id. */
+  readonly taskTitles = $derived.by(() => titlesOf(this.timeline.calls))
   /** The answer that is being written, if any. */
   readonly running = $derived.by(() => this.timeline.answers[0])
 
@@ -115,6 +121,7 @@ export class Room {
     for (const m of dto.members) this.#people.meet({ ...m, id: m.user_id })
     this.members = dto.members
     this.title = dto.title
+    this.toolPolicy = dto.tool_policy
     this.isKnown = true
     this.readSeq = Math.max(this.readSeq, dto.read_seq)
     if (dto.head_seq >= this.headSeq) {
@@ -144,6 +151,7 @@ export class Room {
         return false
       case 'room.updated':
         if (frame.title !== undefined) this.title = frame.title
+        if (frame.toolPolicy) this.toolPolicy = frame.toolPolicy
         return false
       case 'room.member_joined':
       case 'room.member_role':
@@ -281,16 +289,27 @@ export class Room {
     this.loaded = 'yes'
   }
 
-  /** A page of earlier messages, and the notices among them. */
-  prepend(messages: readonly MessageDto[], notices: readonly TimelineNotice[], isStart: boolean): void {
+  /** A page of earlier messages, and the notices and calls among them. */
+  prepend(
+    messages: readonly MessageDto[],
+    between: { notices: readonly TimelineNotice[]; calls: readonly TimelineCall[] },
+    isStart: boolean,
+  ): void {
     const tail = this.timeline.tail
     const older = messages.filter(m => m.seq < tail).map(timelineMessage)
     const from = older[0]?.seq ?? tail
+    // Calls whose own events were not read are known from the answers that made them.
+    const calls = mergeCalls(between.calls, this.timeline.calls)
+    for (const m of messages) {
+      const told = { seq: m.seq, messageId: m.id, ts: m.created_at }
+      if (m.seq < tail) calls.unshift(...callsToldBy(m.tool_calls, told, calls))
+    }
     this.timeline = {
       ...this.timeline,
       tail: isStart ? 1 : from,
       messages: [...older, ...this.timeline.messages],
-      notices: [...notices.filter(n => n.seq < tail && (isStart || n.seq >= from)), ...this.timeline.notices],
+      notices: [...between.notices.filter(n => n.seq < tail && (isStart || n.seq >= from)), ...this.timeline.notices],
+      calls,
     }
     this.hasOlder = !isStart
   }
@@ -310,9 +329,33 @@ export class Room {
     return row.senderId === this.#me
   }
 
-  role(userId: string): string {
-    return this.members.find(m => m.user_id === userId)?.role ?? (userId === assistantId ? 'assistant' : 'member')
+  role(userId: string): MemberRole {
+    return this.members.find(m => m.user_id === userId)?.role ?? 'member'
   }
+
+  /** Who asked for an answer; undefined where that lies before what is loaded. */
+  requesterOf(messageId: string): string | undefined {
+    if (this.kind === 'ai') return this.#me
+    const { answers, messages } = this.timeline
+    const answer = answers.find(a => a.messageId === messageId)
+    if (answer?.requestedBy) return answer.requestedBy
+    const inReplyTo = answer?.inReplyTo ?? messages.find(m => m.messageId === messageId)?.inReplyTo
+    return messages.find(m => m.seq === inReplyTo)?.senderId
+  }
+}
+
+/** A call that began in the earlier part and went on in the later one is one call. */
+function mergeCalls(earlier: readonly TimelineCall[], later: readonly TimelineCall[]): TimelineCall[] {
+  const merged = later.map(l => {
+    const e = earlier.find(c => c.callId === l.callId && c.messageId === l.messageId)
+    return e ? { ...l, ...e, ...decidedIn(l), ...(l.status ? { status: l.status, result: l.result } : {}) } : l
+  })
+  return [...earlier.filter(e => !later.some(c => c.callId === e.callId && c.messageId === e.messageId)), ...merged]
+}
+
+function decidedIn({ decision, by, decidedTs }: TimelineCall): Partial<TimelineCall> {
+  if (decision === undefined) return {}
+  return { decision, ...(by === undefined ? {} : { by }), ...(decidedTs === undefined ? {} : { decidedTs }) }
 }
 
 function previewOf(m: MessageDto): Preview {

@@ -3,9 +3,9 @@
  * lets the longest unused go. Refuses to write: sending is desk.ts's.
  */
 import { SvelteMap } from 'svelte/reactivity'
-import type { MemberRole } from '#protos/catalogue.ts'
+import type { MemberRole, ToolPolicy } from '#protos/catalogue.ts'
 import { presenceWatchMax } from '#protos/limits.ts'
-import { foldFact, type TimelineNotice, timelineFrom } from '#protos/timeline.ts'
+import { foldFact, type Timeline, timelineFrom } from '#protos/timeline.ts'
 import type { Outbox } from '../store/outbox.ts'
 import type { Api, ApiFailure, ConversationDto, Me } from '../wire/api.ts'
 import type { WireEvent } from '../wire/wire.ts'
@@ -39,6 +39,8 @@ export class Rooms {
   #opened: string[] = []
   readonly #keeping = new Set<Room>()
   #watched = ''
+  /** How far the server's clock is ahead of this one's, in ms, as of the last `ready`. */
+  clockAheadMs = $state(0)
   #listing: Promise<void> | undefined
 
   /** Those to show, latest activity first. */
@@ -110,22 +112,23 @@ export class Rooms {
     if ('value' in page) {
       const isStart = page.value.items.length < historyPage
       const from = isStart ? 1 : (page.value.items[0]?.seq ?? 1)
-      const notices = tail - from <= eventsPageMax ? await this.#noticesBetween(room.id, from, tail) : []
-      room.prepend(page.value.items, notices, isStart)
+      const between = tail - from <= eventsPageMax ? await this.#between(room.id, from, tail) : timelineFrom(0, [])
+      room.prepend(page.value.items, between, isStart)
     }
     room.isLoadingOlder = false
   }
 
-  async #noticesBetween(id: string, from: number, to: number): Promise<readonly TimelineNotice[]> {
-    if (to <= from) return []
-    const page = await this.#ports.api.events(id, from - 1, Math.min(eventsPageMax, to - from))
-    if ('failure' in page) return []
+  /** What pages of messages leave out: the events themselves, folded. */
+  async #between(id: string, from: number, to: number): Promise<Timeline> {
     let timeline = timelineFrom(from - 1, [])
+    if (to <= from) return timeline
+    const page = await this.#ports.api.events(id, from - 1, Math.min(eventsPageMax, to - from))
+    if ('failure' in page) return timeline
     for (const frame of page.value.items) {
       const folded = foldFact(timeline, frame)
       if ('timeline' in folded) timeline = folded.timeline
     }
-    return timeline.notices
+    return timeline
   }
 
   /** Makes a conversation, or finds the dm there is, and goes there. */
@@ -140,6 +143,13 @@ export class Rooms {
   async rename(room: Room, title: string): Promise<ApiFailure | undefined> {
     const answer = await this.#ports.api.rename(room.id, title)
     return 'failure' in answer ? answer.failure : undefined
+  }
+
+  async setPolicy(room: Room, policy: ToolPolicy): Promise<ApiFailure | undefined> {
+    const answer = await this.#ports.api.setPolicy(room.id, policy)
+    if ('failure' in answer) return answer.failure
+    room.toolPolicy = answer.value.tool_policy
+    return undefined
   }
 
   async addMember(room: Room, username: string): Promise<ApiFailure | undefined> {

@@ -1,5 +1,6 @@
 /** The address bar as state: which page, which conversation, which pane. Nothing else touches history. */
-export type Route = { page: 'login' } | { page: 'home' } | { page: 'room'; id: string; pane: 'room' | 'people' }
+export type Route = { page: 'login' } | { page: 'home' } | { page: 'room'; id: string; pane: Pane }
+export type Pane = 'room' | 'people' | 'tasks'
 
 export class Router {
   route: Route = $state.raw(parse(location.pathname))
@@ -30,11 +31,13 @@ export class Router {
 
 export const roomPath = (id: string) => `/app/c/${id}`
 export const peoplePath = (id: string) => `/app/c/${id}/people`
+export const tasksPath = (id: string) => `/app/c/${id}/tasks`
 
 function parse(path: string): Route {
   const parts = path.split('/').filter(Boolean)
   if (parts[0] === 'login') return { page: 'login' }
   const id = parts[0] === 'chat' ? parts[1] : parts[0] === 'app' && parts[1] === 'c' ? parts[2] : undefined
   if (!id) return { page: 'home' }
-  return { page: 'room', id: id.toLowerCase(), pane: parts.at(-1) === 'people' ? 'people' : 'room' }
+  const last = parts.at(-1)
+  return { page: 'room', id: id.toLowerCase(), pane: last === 'people' || last === 'tasks' ? last : 'room' }
 }

@@ -3,7 +3,7 @@
  * Pure: same room, same rows. Keys stay for life, so an echo becomes its stored message in place.
  */
 import type { Finish } from '#protos/catalogue.ts'
-import type { Timeline, TimelineMessage, TimelineNotice } from '#protos/timeline.ts'
+import type { Timeline, TimelineCall, TimelineMessage, TimelineNotice } from '#protos/timeline.ts'
 import type { Kept } from '../store/outbox.ts'
 
 /** Same sender, same day, at most this long after the row before: one group. */
@@ -61,6 +61,8 @@ export interface AnswerRowData {
   outputTokens?: number
   requestedBy?: string
   inReplyTo?: number
+  /** What it did with tools, in order. */
+  calls: readonly TimelineCall[]
 }
 
 export type Row =
@@ -84,6 +86,7 @@ export function rowsOf({ timeline, pending, me, hasNotices, unreadAfter }: RowsO
   const rows: Row[] = []
   let day = ''
   let lineIsDue = unreadAfter !== undefined
+  const callsOf = Map.groupBy(timeline.calls, call => call.messageId)
   const questions = new Map(timeline.messages.map(m => [m.seq, m.senderId]))
   // The key names the first row of the day: when earlier ones come before it, the day is a new row at a new place.
   const openDay = (ts: string, first: string | number) => {
@@ -109,7 +112,8 @@ export function rowsOf({ timeline, pending, me, hasNotices, unreadAfter }: RowsO
       rows.push({ kind: 'unread', key: 'unread' })
       lineIsDue = false
     }
-    add(item.role === 'assistant' ? answerRow(item, questions.get(item.inReplyTo ?? 0)) : messageRow(item, me))
+    if (item.role === 'assistant') add(answerRow(item, questions.get(item.inReplyTo ?? 0), callsOf.get(item.messageId)))
+    else add(messageRow(item, me))
   }
   for (const answer of timeline.answers) {
     const requestedBy = answer.requestedBy ?? questions.get(answer.inReplyTo ?? 0)
@@ -121,6 +125,7 @@ export function rowsOf({ timeline, pending, me, hasNotices, unreadAfter }: RowsO
       text: answer.text,
       isLive: true,
       seq: 0,
+      calls: callsOf.get(answer.messageId) ?? noCalls,
       ...(answer.inReplyTo === undefined ? {} : { inReplyTo: answer.inReplyTo }),
       ...(requestedBy === undefined ? {} : { requestedBy }),
     })
@@ -144,6 +149,7 @@ export function rowsOf({ timeline, pending, me, hasNotices, unreadAfter }: RowsO
   return rows
 }
 
+const noCalls: readonly TimelineCall[] = []
 const rowDefaults = { isFirst: true, isLast: true, isDeleted: false } as const
 
 function bySeq(messages: readonly TimelineMessage[], notices: readonly TimelineNotice[]) {
@@ -174,7 +180,11 @@ function messageRow(m: TimelineMessage, me: string): MessageRowData {
   }
 }
 
-function answerRow(m: TimelineMessage, requestedBy: string | undefined): AnswerRowData {
+function answerRow(
+  m: TimelineMessage,
+  requestedBy: string | undefined,
+  calls: readonly TimelineCall[] = noCalls,
+): AnswerRowData {
   return {
     ...rowDefaults,
     kind: 'answer',
@@ -185,6 +195,7 @@ function answerRow(m: TimelineMessage, requestedBy: string | undefined): AnswerR
     isLive: false,
     isDeleted: m.deleted,
     seq: m.seq,
+    calls,
     ...(m.finish === undefined ? {} : { finish: m.finish }),
     ...(m.tokens === undefined ? {} : { outputTokens: m.tokens.output }),
     ...(m.inReplyTo === undefined ? {} : { inReplyTo: m.inReplyTo }),

@@ -14,6 +14,7 @@ import { People } from './people.svelte.ts'
 import { Rooms } from './rooms.svelte.ts'
 import type { Router } from './router.svelte.ts'
 import { pendingOf } from './rows.ts'
+import { Tasks } from './tasks.svelte.ts'
 
 /** Who is there is not known without a connection; a blip changes nothing on screen. */
 const presenceDoubtMs = 2000
@@ -27,6 +28,7 @@ export class Session {
   readonly people = new People()
   readonly rooms: Rooms
   readonly desk: Desk
+  readonly tasks: Tasks
   line: Line = $state.raw({ phase: 'off', isOffline: false })
   readonly #onend: (code: number) => void
   #connection: Connection | undefined
@@ -43,6 +45,7 @@ export class Session {
     const tell = (event: WireEvent) => this.#connection?.tell(event)
     this.rooms = new Rooms({ api, router, me, people: this.people, outbox: this.outbox, tell })
     this.desk = new Desk({ rooms: this.rooms, outbox: this.outbox, api, tell })
+    this.tasks = new Tasks(api, me.id)
     this.#connection = new Connection(socketUrl(), {
       refresh: async () => {
         const answer = await api.refresh()
@@ -97,6 +100,7 @@ export class Session {
   async dispose(): Promise<void> {
     this.disconnect()
     this.desk.dispose()
+    this.tasks.dispose()
     await this.outbox.close()
   }
 

@@ -10,6 +10,9 @@ const allowedTags = [
   ...['h1', 'h2', 'h3', 'h4', 'h5', 'h6', 'table', 'thead', 'tbody', 'tr', 'th', 'td'],
 ]
 
+/** Code of more lines than fit in 480 px is folded. */
+const foldLines = 23
+
 /** Puts one block's HTML into its element. */
 export function renderInto(element: HTMLElement, html: string): void {
   const fragment = DOMPurify.sanitize(html, {
@@ -23,7 +26,7 @@ export function renderInto(element: HTMLElement, html: string): void {
     RETURN_DOM_FRAGMENT: true,
   })
   for (const link of fragment.querySelectorAll('a')) dressLink(link)
-  for (const code of fragment.querySelectorAll('pre')) dressCode(code)
+  for (const code of fragment.querySelectorAll('pre')) dressCode(code, element)
   for (const table of fragment.querySelectorAll('table')) {
     const box = document.createElement('div')
     box.className = 'md-table'
@@ -50,7 +53,7 @@ function dressLink(link: HTMLAnchorElement): void {
   link.append(shown)
 }
 
-function dressCode(pre: HTMLPreElement): void {
+function dressCode(pre: HTMLPreElement, block: HTMLElement): void {
   const code = pre.querySelector('code')
   const language = /^language-([\w+#.-]{1,24})/.exec(code?.className ?? '')?.[1]
   code?.removeAttribute('class')
@@ -74,6 +77,26 @@ function dressCode(pre: HTMLPreElement): void {
   pre.setAttribute('role', 'region')
   pre.replaceWith(figure)
   figure.append(bar, pre)
+  const lines = pre.textContent.replace(/\n$/, '').split('\n').length
+  if (lines > foldLines) figure.append(foldButton(lines, block))
+}
+
+/** The choice is kept on the block, which outlives its content while a text grows. */
+function foldButton(lines: number, block: HTMLElement): HTMLButtonElement {
+  const button = document.createElement('button')
+  button.type = 'button'
+  button.className = 'md-more'
+  const show = () => {
+    const isOpen = block.classList.contains('md-unfolded')
+    button.textContent = isOpen ? t('code.less') : t('code.more', { n: lines })
+    button.setAttribute('aria-expanded', String(isOpen))
+  }
+  button.addEventListener('click', () => {
+    block.classList.toggle('md-unfolded')
+    show()
+  })
+  show()
+  return button
 }
 
 /** Copies text; on plain http, where the clipboard is closed to pages, through a selection. */

@@ -38,7 +38,17 @@ export interface MessageDto {
   deleted_at: string | null
   tokens: { input: number; output: number; total: number } | null
   finish: Finish | null
+  tool_calls: NonNullable<DurableFrame<'message.new'>['toolCalls']>
   created_at: string
+}
+export interface TaskDto {
+  id: string
+  title: string
+  description: string | null
+  completed: boolean
+  created_at: string
+  updated_at: string
+  completed_at: string | null
 }
 export interface ConversationDto {
   id: string
@@ -127,6 +137,15 @@ export class Api {
   search = (q: string) => this.get<Page<User>>(`/users/search?q=${encodeURIComponent(q)}`)
   create = (body: { type: ConversationKind; title?: string; usernames?: string[] }) =>
     this.#call<ConversationDto>('POST', '/conversations', body)
+  setPolicy = (id: string, policy: ToolPolicy) =>
+    this.#call<ConversationDto>('PATCH', `/conversations/${id}`, { tool_policy: policy })
+  decide = (id: string, callId: string, decision: 'approve' | 'reject') =>
+    this.#call<unknown>('POST', `/conversations/${id}/tools/${encodeURIComponent(callId)}`, { decision })
+  tasks = (after?: string) => this.get<Page<TaskDto>>(`/tasks?limit=100${after === undefined ? '' : `&after=${after}`}`)
+  addTask = (title: string) => this.#call<TaskDto>('POST', '/tasks', { title })
+  changeTask = (id: string, change: { title?: string; completed?: boolean }) =>
+    this.#call<TaskDto>('PATCH', `/tasks/${id}`, change)
+  deleteTask = (id: string) => this.#call<undefined>('DELETE', `/tasks/${id}`)
   rename = (id: string, title: string) => this.#call<ConversationDto>('PATCH', `/conversations/${id}`, { title })
   addMember = (id: string, username: string) =>
     this.#call<MemberDto>('POST', `/conversations/${id}/members`, { username })

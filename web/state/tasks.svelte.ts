@@ -1,0 +1,165 @@
+/**
+ * One's own task list: read by REST when somebody looks, then kept in step by what the assistant's tools returned and by
+ * what is changed here. A change shows at once and is taken back if the server refuses. Refuses to guess: what it cannot
+ * fold it reads again.
+ */
+import { SvelteMap } from 'svelte/reactivity'
+import type { DurableFrame } from '#protos/catalogue.ts'
+import { tasksPerUserMax } from '#protos/limits.ts'
+import { reasonOf, t } from '../i18n/t.ts'
+import type { Api, ApiFailure, TaskDto } from '../wire/api.ts'
+
+/** A deleted task can be brought back for this long; only then does the server hear of it. */
+export const undoMs = 5000
+
+export class Tasks {
+  readonly #api: Api
+  readonly #me: string
+  items: readonly TaskDto[] = $state.raw([])
+  loaded: 'no' | 'yes' | 'failed' = $state('no')
+  /** Why the last change was not taken, in words. */
+  problem = $state('')
+  /** Tasks on their way out, by id. */
+  readonly leaving = new SvelteMap<string, ReturnType<typeof setTimeout>>()
+  #reading: Promise<void> | undefined
+  #isStale = false
+
+  constructor(api: Api, me: string) {
+    this.#api = api
+    this.#me = me
+  }
+
+  readonly open = $derived.by(() => this.items.filter(task => !task.completed))
+  readonly done = $derived.by(() => this.items.filter(task => task.completed))
+
+  /** Reads the list. Callers at the same time share one reading, and one more follows if something changed meanwhile. */
+  read(): Promise<void> {
+    this.#isStale = true
+    this.#reading ??= this.#readAll().finally(() => {
+      this.#reading = undefined
+    })
+    return this.#reading
+  }
+
+  /** Reads it again if anybody has looked at it. */
+  refresh(): void {
+    if (this.loaded !== 'no') void this.read()
+  }
+
+  async #readAll(): Promise<void> {
+    while (this.#isStale) {
+      this.#isStale = false
+      const items: TaskDto[] = []
+      let after: string | undefined
+      do {
+        const page = await this.#api.tasks(after)
+        if ('failure' in page) {
+          if (this.loaded === 'no') this.loaded = 'failed'
+          return
+        }
+        items.push(...page.value.items)
+        after = page.value.next
+      } while (after !== undefined && items.length < tasksPerUserMax)
+      if (this.#isStale) continue
+      this.items = items
+      this.loaded = 'yes'
+    }
+  }
+
+  /** A tool returned somewhere: `requestedBy` owns the tasks; undefined: it is not known here. */
+  follow(frame: DurableFrame<'tool.returned'>, requestedBy: string | undefined): void {
+    if (this.loaded === 'no' || frame.status !== 'success') return
+    if (requestedBy !== undefined && requestedBy !== this.#me) return
+    if (frame.name === 'list_tasks') return
+    if (requestedBy === undefined || this.#reading || !this.#apply(frame)) void this.read()
+  }
+
+  /** Whether it could be folded. */
+  #apply({ name, result, ts }: DurableFrame<'tool.returned'>): boolean {
+    const told = (typeof result === 'object' && result !== null ? result : {}) as Partial<Record<string, string | null>>
+    const { task_id: id, title, description = null } = told
+    if (!id || !title) return false
+    const known = this.items.find(task => task.id === id)
+    switch (name) {
+      case 'add_task': {
+        const times = { created_at: told['created_at'] ?? ts, updated_at: told['created_at'] ?? ts, completed_at: null }
+        if (!known) this.items = [...this.items, { id, title, description, completed: false, ...times }]
+        return true
+      }
+      case 'complete_task':
+        return this.#put(known && { ...known, completed: true, completed_at: told['completed_at'] ?? ts })
+      case 'update_task':
+        return this.#put(known && { ...known, title, description, updated_at: told['updated_at'] ?? ts })
+      case 'delete_task':
+        this.#drop(id)
+        return true
+      default:
+        return false
+    }
+  }
+
+  async add(title: string): Promise<boolean> {
+    const answer = await this.#api.addTask(title)
+    if ('failure' in answer) return this.#failed(answer.failure)
+    this.problem = ''
+    const { value } = answer
+    if (!this.items.some(task => task.id === value.id)) this.items = [...this.items, value]
+    return true
+  }
+
+  async change(task: TaskDto, change: { title?: string; completed?: boolean }): Promise<boolean> {
+    this.#put({ ...task, ...change })
+    const answer = await this.#api.changeTask(task.id, change)
+    if ('failure' in answer) {
+      if (answer.failure.status === 404) this.#drop(task.id)
+      else this.#put(task)
+      return this.#failed(answer.failure)
+    }
+    this.problem = ''
+    return this.#put(answer.value)
+  }
+
+  /** Takes a task out after the time for second thoughts. */
+  remove(task: TaskDto): void {
+    if (this.leaving.has(task.id)) return
+    this.leaving.set(
+      task.id,
+      setTimeout(() => void this.#delete(task), undoMs),
+    )
+  }
+
+  undo(id: string): void {
+    clearTimeout(this.leaving.get(id))
+    this.leaving.delete(id)
+  }
+
+  async #delete(task: TaskDto): Promise<void> {
+    const answer = await this.#api.deleteTask(task.id)
+    this.leaving.delete(task.id)
+    if ('failure' in answer && answer.failure.status !== 404) this.#failed(answer.failure)
+    else this.#drop(task.id)
+  }
+
+  /** What was still to be deleted stays: nobody sees any more that it would go. */
+  dispose(): void {
+    for (const timer of this.leaving.values()) clearTimeout(timer)
+    this.leaving.clear()
+  }
+
+  #put(task: TaskDto | undefined): boolean {
+    const at = this.items.findIndex(one => one.id === task?.id)
+    if (!task || at < 0) return false
+    this.items = this.items.with(at, task)
+    return true
+  }
+
+  #drop(id: string): void {
+    this.undo(id)
+    this.items = this.items.filter(task => task.id !== id)
+  }
+
+  #failed({ status, code }: ApiFailure): false {
+    this.problem = t('find.failed', { reason: status === 404 ? t('tasks.gone') : reasonOf(code) })
+    return false
+  }
+}
