@@ -1,5 +1,5 @@
 /**
- * `node load/rig/mutants.ts [name …]`: plants each bug in a scratch copy of the last commit, runs the rig against it and says
+ * `node load/rig/mutants.ts [name …]`: plants each bug in a scratch copy of the last commit (MUTANT_REF: of another), runs the rig against it and says
  * which checker noticed, after how long. All of them unless named. Ends with `N passed, N failed`; a whole run is written into
  * load/RESULTS.md. Refuses to touch this checkout.
  */
@@ -53,7 +53,10 @@ async function runMutant(name: string): Promise<Result> {
   const scratch = mkdtempSync(path.join(tmpdir(), `parley-mutant-${name}-`))
   const began = performance.now()
   try {
-    const archive = execFileSync('git', ['archive', 'HEAD'], { cwd: root, maxBuffer: 2 ** 28 })
+    const archive = execFileSync('git', ['archive', process.env['MUTANT_REF'] ?? 'HEAD'], {
+      cwd: root,
+      maxBuffer: 2 ** 28,
+    })
     execFileSync('tar', ['-x', '-C', scratch], { input: archive })
     execFileSync('git', ['apply', patchOf(name)], { cwd: scratch, env: { ...process.env, GIT_DIR: '/nonexistent' } })
     symlinkSync(path.join(root, 'node_modules'), path.join(scratch, 'node_modules'))

@@ -235,7 +235,12 @@ export class Node {
       await answer?.body?.cancel()
       if (answer?.ok) return
     }
-    throw new Error(`${this.name} did not get ready; it said:\n${this.lines.slice(-30).join('\n')}`)
+    throw new Error(
+      `${this.name} did not get ready; it said:\n${this.lines
+        .slice(-8)
+        .map(line => line.slice(0, 400))
+        .join('\n')}`,
+    )
   }
 
   /** To the serving process; its supervisor stays. False when there is none. */
@@ -267,7 +272,7 @@ export class Node {
   }
 }
 
-class RedisServer {
+export class RedisServer {
   readonly url: string
   readonly #port: number
   readonly #home: string
