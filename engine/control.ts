@@ -12,8 +12,10 @@ export type MetricDump = MetricObjectWithValues<MetricValue<string>>[]
 export type ToWorker =
   /** These shards are this worker's, under these epochs; also sent again when an epoch changed. */
   | { kind: 'own'; shards: [shard: number, epoch: number][] }
-  /** Forget these shards at once. `next` names the new owner where it is known, as a hint for gateways. */
-  | { kind: 'disown'; shards: number[]; next?: { shard: number; addr: string; epoch: number }[] }
+  /** Forget these shards at once. */
+  | { kind: 'disown'; shards: number[] }
+  /** Shards that were disowned have these owners now: a hint for gateways. */
+  | { kind: 'moved'; to: { shard: number; addr: string; epoch: number }[] }
   /** Monotonic ms (processMono) at which the last successful renewal was sent. */
   | { kind: 'renewed'; mono: number }
   /** Answer with `metrics` of the same id. */

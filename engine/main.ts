@@ -32,7 +32,7 @@ export interface EngineReady {
   threads: number
 }
 
-/** And whenever a thread listens, the first time or again. */
+/** After that, and whenever a thread listens again. */
 export interface EngineThreads {
   kind: 'threads'
   threads: { index: number; addr: string; startedAt: number }[]
@@ -53,6 +53,8 @@ async function run(config: Config, log: Log): Promise<void> {
   const early: [number, string][] = []
   /** Threads that listen, for whoever writes down where they are. */
   const open = new Map<number, { index: number; addr: string; startedAt: number }>()
+  let isReady = false
+  const tellThreads = () => isReady && tellParent({ kind: 'threads', threads: [...open.values()] })
   const drained = new Set<number>()
   let onDrained = () => {}
   let stopping: Promise<void> | undefined
@@ -77,7 +79,7 @@ async function run(config: Config, log: Log): Promise<void> {
             addr: message.addr,
             startedAt: threads.threads().find(t => t.index === worker)?.startedAt ?? clock.now(),
           })
-          tellParent({ kind: 'threads', threads: [...open.values()] })
+          tellThreads()
           if (membership) membership.listening(worker, message.addr)
           else early.push([worker, message.addr])
           break
@@ -125,6 +127,7 @@ async function run(config: Config, log: Log): Promise<void> {
       own: (worker, shards) =>
         threads.post(worker, { kind: 'own', shards: shards.map(({ shard, epoch }) => [shard, epoch]) }),
       disown: (worker, shards) => threads.post(worker, { kind: 'disown', shards }),
+      moved: (worker, to) => threads.post(worker, { kind: 'moved', to }),
       onRenewed: sentAt => broadcast({ kind: 'renewed', mono: processMono() - (clock.mono() - sentAt) }),
       onSettled: resolve,
       onBuried() {
@@ -133,6 +136,7 @@ async function run(config: Config, log: Log): Promise<void> {
       },
     })
   })
+  const unwatch = store.watch(() => membership!.hinted())
   for (const [worker, addr] of early) membership!.listening(worker, addr)
 
   const checks = () => {
@@ -170,6 +174,7 @@ async function run(config: Config, log: Log): Promise<void> {
       onDrained()
       setTimeout(resolve, limitMs * 0.7)
     })
+    unwatch()
     broadcast({ kind: 'stop' })
     await threads.stop(limitMs * 0.1)
     await membership!.close(true).catch(error => log.warn('the lease was left to expire', { err: error }))
@@ -193,8 +198,10 @@ async function run(config: Config, log: Log): Promise<void> {
     adminUrl: admin.url,
     threads: count,
   }
+  isReady = true
   if (process.send) tellParent(ready)
   else console.log(JSON.stringify(ready))
+  tellThreads()
 }
 
 function tellParent(message: EngineReady | EngineThreads): void {

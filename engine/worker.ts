@@ -105,10 +105,9 @@ async function serve({ port, worker, nodeId, incarnation }: WorkerData, config: 
   })
   relay.serve(actors)
 
-  function forget(lost: readonly number[], next: ToWorker & { kind: 'disown' } = { kind: 'disown', shards: [] }): void {
+  function forget(lost: readonly number[]): void {
     actors.release(lost)
-    const known = new Map(next.next?.map(to => [to.shard, to]))
-    relay.moved(lost.map(shard => known.get(shard) ?? { shard, addr: '', epoch: 0 }))
+    relay.moved(lost.map(shard => ({ shard, addr: '', epoch: 0 })))
     metrics.parley_shards_owned.set(shards.size)
   }
 
@@ -136,10 +135,11 @@ async function serve({ port, worker, nodeId, incarnation }: WorkerData, config: 
         own(message.shards)
         break
       case 'disown':
-        forget(
-          message.shards.filter(shard => shards.drop(shard)),
-          message,
-        )
+        forget(message.shards.filter(shard => shards.drop(shard)))
+        break
+      case 'moved':
+        // One that came back meanwhile is ours; only those that are elsewhere are told.
+        relay.moved(message.to.filter(to => shards.epochOf(to.shard) === undefined))
         break
       case 'renewed':
         renewedAt = clock.mono() - (processMono() - message.mono)

@@ -7,7 +7,8 @@ import { silentLog } from '#engine/ops/log.ts'
 import { openMetrics } from '#engine/ops/metrics.ts'
 import { type TestDatabase, testDatabase } from '#load/kit/postgres.ts'
 import { renewMs, shardCount } from '#protos/limits.ts'
-import { type Granted, joinCluster } from './membership.ts'
+import { joinCluster } from './membership.ts'
+import type { Granted } from './rows.ts'
 import { openOwnershipStore } from './store.ts'
 
 let database: TestDatabase

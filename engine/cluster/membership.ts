@@ -8,37 +8,9 @@ import type { Log } from '#engine/ops/log.ts'
 import type { Metrics } from '#engine/ops/metrics.ts'
 import { renewMs } from '#protos/limits.ts'
 import { nothingObserved, type ObserveEvent, observe } from './observe.ts'
-import { type NodeRow, noMemory, plan, type ShardRow } from './plan.ts'
-
-export interface ClusterNode extends NodeRow {
-  beat: number
-  /** By the database clock, at the read. */
-  expired: boolean
-}
-
-/** The statements behind a membership; each is one statement and rejects when the database does not answer in time. */
-export interface OwnershipStore {
-  /** False: this incarnation was buried. */
-  renew(me: string): Promise<boolean>
-  read(): Promise<{ nodes: ClusterNode[]; shards: ShardRow[] }>
-  bury(incarnation: string, beat: number, anyway: boolean): Promise<boolean>
-  setAddrs(me: string, addrs: readonly string[]): Promise<void>
-  claim(me: string, worker: number, wanted: readonly { shard: number; epoch: number }[]): Promise<Granted[]>
-  replace(me: string, worker: number, shards: readonly number[]): Promise<Granted[]>
-  /** Undefined: not ours any more under that epoch, or the target is not up. */
-  handOver(
-    me: string,
-    move: { shard: number; epoch: number; incarnation: string; worker: number },
-  ): Promise<number | undefined>
-  markDraining(me: string): Promise<void>
-  /** The end of this incarnation by its own hand: its shards are free for anyone at once. */
-  leave(me: string): Promise<void>
-}
-
-export interface Granted {
-  shard: number
-  epoch: number
-}
+import type { Seat } from './placement.ts'
+import { noMemory, type Plan, plan, type ShardRow } from './plan.ts'
+import type { ClusterNode, Granted, Moved, OwnershipStore } from './rows.ts'
 
 export interface MembershipOptions {
   store: OwnershipStore
@@ -51,6 +23,8 @@ export interface MembershipOptions {
   /** A shard's worker should know this; a worker that is gone may be ignored, it gets fresh epochs when it is back. */
   own(worker: number, shards: Granted[]): void
   disown(worker: number, shards: number[]): void
+  /** Shards that this worker gave away have these owners now. */
+  moved?(worker: number, to: Moved[]): void
   /** The first round with all workers is done: what can be claimed at once is claimed. */
   onSettled(): void
   /** A renewal sent at this monotonic time (of `clock`) succeeded. */
@@ -64,6 +38,8 @@ export interface Membership {
   listening(worker: number, addr: string): void
   fenced(shards: readonly number[]): void
   stamped(shards: readonly (readonly [number, number])[]): void
+  /** Rows may have changed: reads them, soon. */
+  hinted(): void
   /** Hands everything over where another node is up; returns when nothing is owned or nobody else is there. */
   drain(deadlineMs: number): Promise<void>
   /** Stops the rounds; `leave` also ends the incarnation. */
@@ -91,7 +67,7 @@ export function joinCluster(options: MembershipOptions): Membership {
   let renewTimer: NodeJS.Timeout | undefined
   let renewing: Promise<unknown> | undefined
   let tending: Promise<void> | undefined
-  const isWanted = { renewal: false, tend: false }
+  const isWanted = { renewal: false, tend: false, round: false }
 
   /** Statements that change ownership run one after another, so that rows read in one are not stale for the next. */
   function act<T>(job: () => Promise<T>): Promise<T> {
@@ -138,28 +114,33 @@ export function joinCluster(options: MembershipOptions): Membership {
     renewedAt = sentAt
     metrics.parley_renew_ms.observe(clock.mono() - sentAt)
     options.onRenewed(sentAt)
-    if (tending) isWanted.tend = true
-    else if (!isClosed) tending = tendAll().finally(() => (tending = undefined))
+    isWanted.round = true
+    startTending()
     return true
   }
 
+  function startTending(): void {
+    isWanted.tend = true
+    if (!isClosed) tending ??= tendAll().finally(() => (tending = undefined))
+  }
+
   async function tendAll(): Promise<void> {
-    do {
+    while (isWanted.tend && !isClosed) {
+      const isRound = isWanted.round
       isWanted.tend = false
+      isWanted.round = false
       try {
         // What was buried is claimed at once, and what is to be handed over goes on: not a round later.
-        if ((await act(tend)) > 0) isWanted.tend = true
+        if ((await act(() => tend(isRound))) > 0) isWanted.tend = true
       } catch (error) {
         observations = observe(observations, { kind: 'failed' }).state
         log.warn('a round of the cluster failed', { err: error })
       }
-    } while (isWanted.tend && !isClosed)
+    }
   }
 
-  /** One read and what follows from it. Returns how many were buried and how many shards moved: then there is more to do. */
-  async function tend(): Promise<number> {
-    const began = clock.mono()
-    const { nodes, shards } = await store.read()
+  /** Judges the others; only what follows a renewal of our own counts. Returns how many were buried. */
+  async function watch(nodes: readonly ClusterNode[], began: number): Promise<number> {
     const others = nodes.filter(n => n.incarnation !== me && n.state !== 'dead')
     const event: ObserveEvent = { kind: 'round', began, ended: clock.mono(), others }
     const observed = observe(observations, event)
@@ -171,6 +152,14 @@ export function joinCluster(options: MembershipOptions): Membership {
       metrics.parley_burials_total.inc()
       log.warn('a silent node was buried', { node: nodes.find(n => n.incarnation === incarnation)?.nodeId ?? '' })
     }
+    return buried
+  }
+
+  /** One read and what follows from it. Returns how many were buried and how many shards moved: then there is more to do. */
+  async function tend(isRound: boolean): Promise<number> {
+    const began = clock.mono()
+    const { nodes, shards } = await store.read()
+    const buried = isRound ? await watch(nodes, began) : 0
     believe(shards)
     if (addrs.some(addr => addr === '') && clock.mono() - startedAt < startWaitMs) return buried
     const decided = plan(memory, me, nodes, shards, clock.mono())
@@ -186,11 +175,18 @@ export function joinCluster(options: MembershipOptions): Membership {
       isSettled = true
       options.onSettled()
     }
-    for (const { shard, epoch, from, to } of decided.moves) {
-      told.delete(shard)
-      options.disown(from, [shard])
-      if (to.incarnation === me) give(to.worker, await store.replace(me, to.worker, [shard]))
-      else await store.handOver(me, { shard, epoch, incarnation: to.incarnation, worker: to.worker })
+    for (const { from, to, held } of gathered(decided.moves)) {
+      const leaving = held.map(({ shard }) => shard)
+      for (const shard of leaving) told.delete(shard)
+      options.disown(from, leaving)
+      const isOurs = to.incarnation === me
+      const granted = isOurs ? await store.replace(me, to.worker, leaving) : await store.handOver(me, held, to)
+      if (isOurs) give(to.worker, granted)
+      const addr = nodes.find(n => n.incarnation === to.incarnation)?.addrs[to.worker] ?? ''
+      options.moved?.(
+        from,
+        granted.map(given => ({ ...given, addr })),
+      )
     }
     return buried + decided.moves.length
   }
@@ -256,6 +252,9 @@ export function joinCluster(options: MembershipOptions): Membership {
         if (known && known.epoch < epoch) told.set(shard, { worker: known.worker, epoch })
       }
     },
+    hinted() {
+      if (isSettled && !isDraining) startTending()
+    },
     async drain(deadlineMs) {
       isDraining = true
       const until = clock.mono() + deadlineMs
@@ -264,7 +263,7 @@ export function joinCluster(options: MembershipOptions): Membership {
         const { nodes, shards } = await store.read()
         const isAlone = !nodes.some(n => n.incarnation !== me && n.state === 'up')
         if (isAlone || !shards.some(s => s.owner === me)) return
-        await act(tend)
+        await act(() => tend(false))
       }
     },
     async close(leave) {
@@ -281,4 +280,16 @@ export function joinCluster(options: MembershipOptions): Membership {
       addrs,
     }),
   }
+}
+
+/** One statement for all that go the same way. */
+function gathered(moves: Plan['moves']): { from: number; to: Seat; held: Granted[] }[] {
+  const ways = new Map<string, { from: number; to: Seat; held: Granted[] }>()
+  for (const { shard, epoch, from, to } of moves) {
+    const key = `${from} ${to.incarnation} ${to.worker}`
+    const way = ways.get(key) ?? { from, to, held: [] }
+    way.held.push({ shard, epoch })
+    ways.set(key, way)
+  }
+  return [...ways.values()]
 }

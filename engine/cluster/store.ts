@@ -9,12 +9,15 @@ import type { Config } from '#engine/ops/config.ts'
 import type { Log } from '#engine/ops/log.ts'
 import { type Database, openOrm } from '#engine/storage/orm.ts'
 import * as ownership from '#engine/storage/ownership.ts'
+import { watchRouteMap } from '#engine/storage/route-map.ts'
 import { commitTimerMs } from '#protos/limits.ts'
-import type { OwnershipStore } from './membership.ts'
+import type { OwnershipStore } from './rows.ts'
 
 export interface OwnershipDatabase extends OwnershipStore {
   /** Writes the incarnation's row; `isAlone`: it is proved that no other process of this node runs, so those are buried. */
   enter(node: { incarnation: string; nodeId: string; version: string; isAlone: boolean }): Promise<void>
+  /** Calls back when another node changed rows; a hint that may never come. Answers how to stop. */
+  watch(changed: () => void): () => void
   close(): Promise<void>
 }
 
@@ -76,11 +79,11 @@ export async function openOwnershipStore(config: Config, log: Log, clock: Clock)
         await hint(at)
         return granted
       }),
-    handOver: (me, { incarnation, worker, ...held }) =>
+    handOver: (me, held, { incarnation, worker }) =>
       changes(async at => {
-        const moved = await ownership.handOver(at, [held], me, incarnation, worker)
+        const moved = await ownership.handOver(at, held, me, incarnation, worker)
         await hint(at)
-        return moved[0]?.epoch
+        return moved
       }),
     markDraining: me =>
       changes(async at => {
@@ -91,6 +94,7 @@ export async function openOwnershipStore(config: Config, log: Log, clock: Clock)
         await ownership.buryKnown(at, me)
         await hint(at)
       }),
+    watch: changed => watchRouteMap(() => database.connect(), log, changed),
     async close() {
       await Promise.all([renewals.close(), changes.close()])
       await database.close()

@@ -13,7 +13,8 @@ import { StartError } from './start-error.ts'
 
 export interface KeptRedis {
   url: string
-  pid(): number | undefined
+  /** Of the last process; it may have ended. */
+  pid(): number
   stop(): Promise<void>
 }
 
@@ -37,6 +38,7 @@ export async function keepRedis(options: {
   const { port, log } = options
   const folder = mkdtempSync(path.join(tmpdir(), 'parley-redis-'))
   let current: ChildProcess | undefined
+  let pid = 0
   let timer: NodeJS.Timeout | undefined
   let isStopping = false
 
@@ -45,6 +47,7 @@ export async function keepRedis(options: {
     // A group of its own: Ctrl-C reaches the parent only, which stops it last.
     const child = spawn(command, settings, { stdio: 'ignore', detached: true })
     current = child
+    pid = child.pid ?? pid
     const ended = (how: string | number | undefined) => {
       if (current !== child) return
       current = undefined
@@ -77,7 +80,7 @@ export async function keepRedis(options: {
     await stop()
     throw new StartError(`redis-server did not come up on port ${port} within ${startMsMax / 1000} s.`)
   }
-  return { url: `redis://127.0.0.1:${port}`, pid: () => current?.pid, stop }
+  return { url: `redis://127.0.0.1:${port}`, pid: () => pid, stop }
 }
 
 function answers(port: number): Promise<boolean> {

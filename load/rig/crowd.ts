@@ -11,7 +11,7 @@ export interface Conversation {
 }
 
 /** Two groups of everybody and three direct chats, for six users; both threads of an engine own some. */
-export async function makeConversations(product: Product, tokens: string[]): Promise<Conversation[]> {
+export async function makeConversations(product: Pick<Product, 'request'>, tokens: string[]): Promise<Conversation[]> {
   const out: Conversation[] = []
   const make = async (body: object, members: number[]) => {
     const { id } = await product.request<{ id: string }>(tokens[members[0]!]!, 'POST', '/conversations', body)

@@ -12,7 +12,7 @@ interface RestEvent {
 }
 
 export async function readFinal(
-  product: Product,
+  product: Pick<Product, 'node' | 'request'>,
   conversations: readonly { id: string; token: string }[],
 ): Promise<Pick<History, 'rows' | 'restRows'>> {
   const rows = await query<Row>(
@@ -42,7 +42,11 @@ export async function readFinal(
 }
 
 /** One statement on the product's database, over a connection of its own. */
-export async function query<R>(product: Product, text: string, values: unknown[] = []): Promise<R[]> {
+export async function query<R>(
+  product: Pick<Product, 'node' | 'request'>,
+  text: string,
+  values: unknown[] = [],
+): Promise<R[]> {
   const client = new Client({ connectionString: product.node().databaseUrl })
   client.on('error', () => {})
   await client.connect()

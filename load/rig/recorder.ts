@@ -35,7 +35,7 @@ interface Frame {
 }
 
 export class Recorder {
-  readonly #wsUrl: string
+  readonly #wsUrl: () => string
   readonly #token: string
   readonly #seen: Seen
   #client: WsClient | undefined
@@ -52,8 +52,9 @@ export class Recorder {
   lastAckAt = 0
   userId = ''
 
-  constructor(wsUrl: string, token: string, seen: Seen) {
-    this.#wsUrl = wsUrl
+  /** `wsUrl`: where to connect; asked at each connection where it is a function. */
+  constructor(wsUrl: string | (() => string), token: string, seen: Seen) {
+    this.#wsUrl = typeof wsUrl === 'string' ? () => wsUrl : wsUrl
     this.#token = token
     this.#seen = seen
   }
@@ -131,7 +132,7 @@ export class Recorder {
     const ready = Promise.withResolvers<void>()
     ready.promise.catch(() => {})
     const timer = setTimeout(() => ready.reject(new Error('no ready')), 10_000)
-    const client = await WsClient.open(`${this.#wsUrl}/ws`, {
+    const client = await WsClient.open(`${this.#wsUrl()}/ws`, {
       onText: bytes => {
         const frame = JSON.parse(bytes.toString()) as Frame
         if (frame.type === 'ready') {
