@@ -6,8 +6,8 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { Client } from 'pg'
 import type { Log } from '#engine/ops/log.ts'
 
-/** "parley gateway" as a number that no other lock of ours uses. */
-const lockKey = 7_275_391_846
+/** Any number that no other lock of ours uses: not that of the migrations, which `parley token` takes too. */
+const lockKey = 0x70_61_72_67
 /** A predecessor that was killed may keep its connection for a moment. */
 const firstWaitMs = 3000
 const retryMs = 250
