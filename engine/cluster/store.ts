@@ -9,7 +9,7 @@ import type { Config } from '#engine/ops/config.ts'
 import type { Log } from '#engine/ops/log.ts'
 import { type Database, openOrm } from '#engine/storage/orm.ts'
 import * as ownership from '#engine/storage/ownership.ts'
-import { watchRouteMap } from '#engine/storage/route-map.ts'
+import { noticeRouteMap, watchRouteMap } from '#engine/storage/route-map.ts'
 import { commitTimerMs } from '#protos/limits.ts'
 import type { OwnershipStore } from './rows.ts'
 
@@ -36,11 +36,6 @@ export async function openOwnershipStore(config: Config, log: Log, clock: Clock)
   const changes = openLane(database)
   let prunedAt = clock.mono()
 
-  /** A hint for whoever routes; they poll in any case. */
-  async function hint(at: Client): Promise<void> {
-    await at.query("select pg_notify('parley_map', '')")
-  }
-
   return {
     async enter({ isAlone, ...node }) {
       await changes(async at => {
@@ -65,24 +60,24 @@ export async function openOwnershipStore(config: Config, log: Log, clock: Clock)
     setAddrs: (me, addrs) =>
       changes(async at => {
         await ownership.renew(at, me, addrs)
-        await hint(at)
+        await noticeRouteMap(at)
       }),
     claim: (me, worker, wanted) =>
       changes(async at => {
         const granted = await ownership.claim(at, wanted, me, worker)
-        await hint(at)
+        await noticeRouteMap(at)
         return granted
       }),
     replace: (me, worker, shards) =>
       changes(async at => {
         const granted = await ownership.replace(at, me, shards, worker)
-        await hint(at)
+        await noticeRouteMap(at)
         return granted
       }),
     handOver: (me, held, { incarnation, worker }) =>
       changes(async at => {
         const moved = await ownership.handOver(at, held, me, incarnation, worker)
-        await hint(at)
+        await noticeRouteMap(at)
         return moved
       }),
     markDraining: me =>
@@ -92,7 +87,7 @@ export async function openOwnershipStore(config: Config, log: Log, clock: Clock)
     leave: me =>
       changes(async at => {
         await ownership.buryKnown(at, me)
-        await hint(at)
+        await noticeRouteMap(at)
       }),
     watch: changed => watchRouteMap(() => database.connect(), log, changed),
     async close() {

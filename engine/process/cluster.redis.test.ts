@@ -204,6 +204,61 @@ describe('a cluster', { skip: hasRedis ? false : 'redis-server is not installed'
     })
   }
 
+  /** Conversations all over the shards, and a client to send to each. */
+  async function crowd(): Promise<{ client: TestClient; ids: string[] }> {
+    const client = await connect(0, 1)
+    const ids: string[] = []
+    for (let i = 0; i < 24; i++) {
+      const body = { type: 'group', title: `room ${i}` }
+      ids.push((await cluster.request<{ id: string }>(1, tokens[0]!, 'POST', '/conversations', body)).id)
+    }
+    return { client, ids }
+  }
+  /** Milliseconds until each conversation has an ack of a message sent now. */
+  async function allAcked({ client, ids }: { client: TestClient; ids: string[] }, msMax: number): Promise<number> {
+    const began = performance.now()
+    await Promise.all(
+      ids.map(async conversationId => {
+        const requestId = randomUUID()
+        client.send({
+          type: 'message.send',
+          conversationId,
+          clientMessageId: randomUUID(),
+          content: 'go on',
+          requestId,
+        })
+        const answer = await client.next(f => f['requestId'] === requestId, `an ack in ${conversationId}`, msMax)
+        assert.equal(answer['type'], 'ack', JSON.stringify(answer))
+      }),
+    )
+    return performance.now() - began
+  }
+
+  test('[CLUSTER11] when an engine is killed, every conversation takes messages again within 3 s', async () => {
+    const all = await crowd()
+    await allAcked(all, 3000)
+    process.kill(cluster.file().engines[1]!.pid, 'SIGKILL')
+    const took = await allAcked(all, 3000)
+    console.log(`killed engine: ${took.toFixed(0)} ms`)
+    await cluster.ready()
+  })
+
+  test('[CLUSTER12] an engine that is stopped is buried: within 12 s all goes on, and it ends when it wakes', async () => {
+    const all = await crowd()
+    const { pid } = cluster.file().engines[0]!
+    process.kill(pid, 'SIGSTOP')
+    try {
+      const took = await allAcked(all, 12_000)
+      console.log(`stopped engine: ${took.toFixed(0)} ms`)
+    } finally {
+      process.kill(pid, 'SIGCONT')
+    }
+    const ended = () => cluster.output().includes('"code":75')
+    await until(() => ended() && cluster.file().engines[0]!.pid !== pid, 'its end with a code of its own', 8000)
+    await cluster.ready()
+    await allAcked(all, 3000)
+  })
+
   test('[CLUSTER10] a message still crosses after all of that', async () => {
     const [a, b] = [await connect(0, 0), await connect(5, 1)]
     const { id } = await dm(1, 0, 5)

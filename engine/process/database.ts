@@ -9,6 +9,7 @@ import { EmbeddedPostgresError } from '#engine/storage/embedded-place.ts'
 import { type EmbeddedPostgres, startEmbedded } from '#engine/storage/embedded-postgres.ts'
 import { migrate } from '#engine/storage/migrate.ts'
 import { buryKnown } from '#engine/storage/ownership.ts'
+import { noticeRouteMap } from '#engine/storage/route-map.ts'
 import { isAlive } from './node-file.ts'
 import { StartError } from './start-error.ts'
 
@@ -74,7 +75,7 @@ export async function keepDatabase(options: {
     url,
     embedded: () => embedded,
     engineEnded(dead) {
-      if (dead) void once(url, at => buryKnown(at, dead)).catch(error => log.debug('not buried', { err: error }))
+      if (dead) void once(url, at => buryAndTell(at, dead)).catch(error => log.debug('not buried', { err: error }))
     },
     async stop() {
       isStopping = true
@@ -83,6 +84,11 @@ export async function keepDatabase(options: {
       await embedded?.stop()
     },
   }
+}
+
+async function buryAndTell(at: Client, incarnation: string): Promise<void> {
+  await buryKnown(at, incarnation)
+  await noticeRouteMap(at)
 }
 
 /** Runs `job` against the configured or the embedded database, started for this when it is not running. */

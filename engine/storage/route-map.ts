@@ -27,6 +27,11 @@ export function readRoutes(at: Queryable, named = true): Promise<ShardAddress[]>
   return rows<ShardAddress & Record<string, unknown>>(at, routes, [], named)
 }
 
+/** Tells everybody who listens that rows of nodes or shards changed. */
+export async function noticeRouteMap(at: Queryable): Promise<void> {
+  await at.query("select pg_notify('parley_map', '')")
+}
+
 /**
  * Calls back when an epoch changed, by LISTEN on a connection of its own, which is made again when it is lost. Only a hint:
  * behind some poolers it never comes, so whoever uses it polls as well. Answers how to stop.
