@@ -1,7 +1,7 @@
 /** What a broken statement does to actors: answers get lost before or after the store did its work, ids collide. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { ann, ben, idOf } from '#engine/conversation/fixtures/scenario.ts'
+import { ann, ben, cat, dan, idOf } from '#engine/conversation/fixtures/scenario.ts'
 import { FaultyStore } from '#load/kit/journal-bench.ts'
 import { assistantId } from '#protos/ids.ts'
 import { tokens, Worker } from './fixtures/world.ts'
@@ -83,6 +83,32 @@ test('[J5] a join waits while the log is ahead of the state: a statement has run
   gate.resolve()
   assert.equal((await w.answered(join)).frame['headSeq'], 3)
   assert.ok(w.out.some(o => o.label.attempt === join && o.frame.type === 'message.new'))
+})
+
+test('[J5] whoever was added by a statement that has not answered yet joins when it has', async t => {
+  const gate = Promise.withResolvers<void>()
+  let isHeld = false
+  const w = new Worker(undefined, {
+    store: inner => {
+      const commit = inner.commit.bind(inner)
+      inner.commit = async contributions => {
+        const result = await commit(contributions)
+        if (isHeld) await gate.promise
+        return result
+      }
+      return inner
+    },
+  })
+  t.after(() => w.close())
+  await w.ask(ann, create)
+  isHeld = true
+  w.give(ann, { type: 'member.add', conversationId: room, userId: dan, role: 'member' })
+  while (w.log(room).length < 3) await new Promise(go => setTimeout(go, 1))
+  const join = w.give(dan, { type: 'room.join', conversationId: room, afterSeq: 0 })
+  const stranger = w.give(cat, { type: 'room.join', conversationId: room })
+  gate.resolve()
+  assert.equal((await w.answered(join)).frame['headSeq'], 3)
+  assert.equal((await w.answered(stranger)).frame['code'], 'NOT_FOUND')
 })
 
 test('[D2] ids that another owner stored meanwhile are found by the index, neighbours are stored', async t => {

@@ -484,6 +484,18 @@ test('L18 what a former owner says of positions is not believed once another is 
   assert.deepEqual(gateway.receipts, [1, 2])
 })
 
+test('L19 a shard that comes to another owner makes the memberships of users doubtful, though every link stands', async () => {
+  const former = await startWorker(everyShard(1))
+  const owner = await startWorker(everyShard(2).slice(1))
+  const gateway = await startGateway(former.addr, 1)
+  for (const row of gateway.rows.slice(1)) Object.assign(row, { addr: owner.addr, epoch: 2 })
+  await until('both links', () => former.relay.links > 0 && owner.relay.links > 0)
+  await pause(100)
+  const before = gateway.doubts
+  gateway.route(owner.addr, 3)
+  await until('doubt', () => gateway.doubts > before, 3000)
+})
+
 test('L14 without credit facts are dropped and answers are not; lagged makes the gateway ask for heads again', async () => {
   const worker = await startWorker(everyShard(1))
   worker.heads.set(conversation, 0)

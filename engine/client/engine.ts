@@ -97,6 +97,8 @@ export function createEngineClient(deps: EngineClientDeps): EngineClient {
       pumpShard(shard)
     }
     attachments.renew(changes.filter(c => c.after).map(c => c.shard))
+    // The last facts to users may have died with the owner that had stored them; no link need have broken here.
+    if (changes.some(({ before, after }) => after && before?.addr !== after.addr)) sink.usersDoubtful()
   }
 
   // --- commands up ---------------------------------------------------------------------------------------------------
