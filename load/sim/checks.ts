@@ -2,7 +2,8 @@
  * The last questions of a run: the checkers of load/kit over what was recorded and what the model's tables hold, and whether
  * every fold equals a fresh snapshot. Pure but for reading the world.
  */
-import { check, type Row } from '#load/kit/checkers.ts'
+import { checkEpochs, checkLog, checkOrder, type Row } from '#load/kit/checkers.ts'
+import { checkStreams } from '#load/kit/checkers-resume.ts'
 import type { DurableFrame } from '#protos/catalogue.ts'
 import { assistantId } from '#protos/ids.ts'
 import { emptyTimeline, foldFact, type Timeline } from '#protos/timeline.ts'
@@ -27,24 +28,41 @@ export function checkSafety(world: World): string[] {
   // The engine's own messages were invoked by no client.
   const answers = rows.filter(r => r.kind === 'message.new' && r.senderId === assistantId)
   const own = answers.map(r => ({
-    ...{ sender: r.senderId, connection: 0, conversation: r.conversation, clientId: r.clientId, content: r.content ?? '' },
+    ...{
+      sender: r.senderId,
+      connection: 0,
+      conversation: r.conversation,
+      clientId: r.clientId,
+      content: r.content ?? '',
+    },
     ...{ invokedAt: 0, outcome: { kind: 'unknown' as const } },
   }))
-  const { attempts, deliveries, joins } = recorder.history
-  // A join that was cut off midway has no end to be judged by; its events are judged like all others.
-  const problems = check({ attempts: [...attempts, ...own], deliveries, joins, rows, restRows })
+  const { attempts, deliveries } = recorder.history
+  const history = { attempts: [...attempts, ...own], deliveries, joins: [], rows, restRows }
+  const acks = attempts.flatMap(a =>
+    a.outcome.kind === 'ok' ? [{ conversation: a.conversation, seq: a.outcome.seq, at: a.completedAt! }] : [],
+  )
+  const complete = new Set(world.clients.map(client => client.proc.name))
+  const problems = [
+    ...checkLog(history),
+    ...checkOrder(history),
+    ...checkStreams(recorder.raw, { rows, acks, complete }),
+    ...checkEpochs(history),
+  ]
 
   const epochs = new Set(model.history.map(h => `${h.shard} ${h.epoch}`))
   for (const c of model.conversations.values()) {
     for (const e of c.events.values()) {
-      if (!epochs.has(`${c.shard} ${e.epoch}`)) problems.push(`C7 ${c.id}: ${e.seq} has epoch ${e.epoch}, which its shard never had`)
+      if (!epochs.has(`${c.shard} ${e.epoch}`))
+        problems.push(`C7 ${c.id}: ${e.seq} has epoch ${e.epoch}, which its shard never had`)
     }
   }
   const finals = new Map(answers.map(r => [r.messageId, r.content ?? '']))
   for (const s of recorder.streams) {
     const final = finals.get(s.answerId)
     if (final === undefined) problems.push(`C4 connection ${s.connection}: the answer ${s.answerId} never ended`)
-    else if (!final.startsWith(s.text)) problems.push(`C4 connection ${s.connection}: ${s.answerId} is not what was streamed`)
+    else if (!final.startsWith(s.text))
+      problems.push(`C4 connection ${s.connection}: ${s.answerId} is not what was streamed`)
   }
   for (const run of model.runs.values()) {
     const count = answers.filter(r => r.messageId === run['answer_id']).length
@@ -75,7 +93,8 @@ export function openWork(world: World): string[] {
       if (c.members.has(client.user) && head < c.head) open.push(`${name} has ${head} of ${c.head} in ${c.id}`)
     }
   }
-  for (const run of postgres.model.runs.values()) if (run.status !== 'ended') open.push(`the run ${run.id} is ${run.status}`)
+  for (const run of postgres.model.runs.values())
+    if (run.status !== 'ended') open.push(`the run ${run.id} is ${run.status}`)
   for (const gateway of gateways) {
     const letters = gateway.running?.engine.pending().letters ?? 0
     if (letters > 0) open.push(`${gateway.name} holds ${letters} letters`)

@@ -3,13 +3,7 @@
  * the app keeps it. Does what the run's chance says. Refuses to repair what it is given: a hole is a finding.
  */
 import type { DurableFrame, ServerFrame } from '#protos/catalogue.ts'
-import {
-  emptyTimeline,
-  foldDelta,
-  foldFact,
-  foldJoined,
-  type Timeline,
-} from '#protos/timeline.ts'
+import { emptyTimeline, foldDelta, foldFact, foldJoined, type Timeline } from '#protos/timeline.ts'
 import { Connection, type ConnectionOwner } from '../../web/wire/connection.ts'
 import type { WireEffect, WireEvent } from '../../web/wire/wire.ts'
 import { type Kernel, Proc } from './kernel.ts'

@@ -31,7 +31,8 @@ class Port extends EventEmitter {
 
   postMessage(message: unknown): void {
     const to = this.#peer()
-    if (to && !this.#isClosed) this.#kernel.at(to.proc, threadMs, () => to.port.emit('message', structuredClone(message)))
+    if (to && !this.#isClosed)
+      this.#kernel.at(to.proc, threadMs, () => to.port.emit('message', structuredClone(message)))
   }
 
   close(): void {

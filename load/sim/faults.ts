@@ -20,7 +20,10 @@ export function strike(world: World, fault: Fault): void {
       return later(() => engine.resume())
     case 'engine.drain':
       engine.drain()
-      return void again(() => !engine.isDead, () => engine.start())
+      return void again(
+        () => !engine.isDead,
+        () => engine.start(),
+      )
     case 'thread.kill':
       return engine.killThread(Number(target.split('/')[1]), ms)
     case 'gateway.kill':
@@ -33,11 +36,19 @@ export function strike(world: World, fault: Fault): void {
     }
     case 'gateway.drain':
       gateway.drain()
-      return void again(() => !gateway.proc.isDead, () => gateway.start())
+      return void again(
+        () => !gateway.proc.isDead,
+        () => gateway.start(),
+      )
     case 'cut':
     case 'slow': {
       const [a, b] = target.split(/[->]/) as [string, string]
-      const paths = target.includes('>') ? [[a, b]] : [[a, b], [b, a]]
+      const paths = target.includes('>')
+        ? [[a, b]]
+        : [
+            [a, b],
+            [b, a],
+          ]
       for (const [from, to] of paths as [string, string][]) {
         if (kind === 'cut') net.cut(from, to)
         else net.slow(from, to, 200)

@@ -26,7 +26,11 @@ import { type Kernel, Proc } from './kernel.ts'
 import type { End } from './network.ts'
 
 export type Up = { kind: 'text'; text: string } | { kind: 'pong' } | { kind: 'close'; code: number }
-export type Down = { kind: 'open' } | { kind: 'bytes'; bytes: Buffer } | { kind: 'ping' } | { kind: 'close'; code: number }
+export type Down =
+  | { kind: 'open' }
+  | { kind: 'bytes'; bytes: Buffer }
+  | { kind: 'ping' }
+  | { kind: 'close'; code: number }
 
 /** The server's side of a WebSocket, as far as gateway/ uses it. */
 class ServerWs extends EventEmitter {
@@ -177,7 +181,17 @@ export class GatewayNode {
       return { userId, sessionId, sessionExpiresAt: Number.MAX_SAFE_INTEGER }
     }
     const deps = {
-      ...{ clock, log, metrics, engine, hub, presence, positions, flusher: new Flusher(metrics), rules: scaledRules(1000) },
+      ...{
+        clock,
+        log,
+        metrics,
+        engine,
+        hub,
+        presence,
+        positions,
+        flusher: new Flusher(metrics),
+        rules: scaledRules(1000),
+      },
       verifyToken,
       takeSend: () => 0,
       isRevoked: () => false,

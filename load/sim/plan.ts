@@ -95,7 +95,9 @@ export function planOf(seed: number): Plan {
     const who = r.pick(rooms[room]!.members)
     return { at: Math.round(at * 100) / 100, who, what: r.weighted(whats), room, other: r.whole(0, 99) }
   })
-  const faults = Array.from({ length: r.whole(2, 14) }, () => faultOf(r, chaosMs, { engines, threads, gateways, people }))
+  const faults = Array.from({ length: r.whole(2, 14) }, () =>
+    faultOf(r, chaosMs, { engines, threads, gateways, people }),
+  )
   return {
     ...{ seed, engines, threads, gateways, people, rooms, chaosMs },
     acts: acts.sort((a, b) => a.at - b.at),
@@ -127,7 +129,13 @@ function faultOf(r: Random, chaosMs: number, n: Sizes): Fault {
     case 'cut':
     case 'slow': {
       const [g, e, c] = [`g${r.whole(1, n.gateways)}`, `e${engine}`, `c${r.whole(1, n.people)}`]
-      const pairs = [[e, 'pg'], [g, e], [g, e], [c, g], [g, 'pg']]
+      const pairs = [
+        [e, 'pg'],
+        [g, e],
+        [g, e],
+        [c, g],
+        [g, 'pg'],
+      ]
       const [a, b] = r.pick(pairs) as [string, string]
       const target = r.chance(0.7) ? `${a}-${b}` : r.chance(0.5) ? `${a}>${b}` : `${b}>${a}`
       return { at, kind, target, ms: span(100, r.chance(0.3) ? 14_000 : 3000) }
@@ -135,7 +143,16 @@ function faultOf(r: Random, chaosMs: number, n: Sizes): Fault {
     case 'postgres.crash':
       return { at, kind, target: 'pg', ms: span(50, 4000) }
     case 'statement': {
-      const what = r.weighted({ before: 2, after: 4, held: 5, silent: 3, deadlock: 1, full: 1, cancelled: 1, warned: 1 })
+      const what = r.weighted({
+        before: 2,
+        after: 4,
+        held: 5,
+        silent: 3,
+        deadlock: 1,
+        full: 1,
+        cancelled: 1,
+        warned: 1,
+      })
       const prefix = r.weighted({ parley_commit_: 8, own_stamp: 2, own_claim: 1, own_renew: 1, log_: 1, dir_: 1 })
       return { at, kind, target: 'pg', ms: span(500, 6000), what, prefix, count: r.whole(1, 4) }
     }
@@ -146,7 +163,12 @@ function faultOf(r: Random, chaosMs: number, n: Sizes): Fault {
     case 'client.offline':
       return { at, kind, target: String(r.whole(1, n.people)), ms: span(100, 8000) }
     case 'skew':
-      return { at, kind, target: r.pick([`e${engine}`, `g${r.whole(1, n.gateways)}`, 'pg']), ms: span(-3_600_000, 3_600_000) }
+      return {
+        at,
+        kind,
+        target: r.pick([`e${engine}`, `g${r.whole(1, n.gateways)}`, 'pg']),
+        ms: span(-3_600_000, 3_600_000),
+      }
     default:
       return kind satisfies never
   }

@@ -199,7 +199,11 @@ export class PostgresModel {
         )
       case 'own_stamp':
         return move(
-          wanted(v[0], v[1], (row, e) => row.epoch === e || (row.owner === v[2] && row.worker === v[3] && row.epoch > e)),
+          wanted(
+            v[0],
+            v[1],
+            (row, e) => row.epoch === e || (row.owner === v[2] && row.worker === v[3] && row.epoch > e),
+          ),
           {},
         )
       case 'own_prune':
@@ -228,7 +232,10 @@ export class PostgresModel {
     let n = 2
     const events: EventRecord[] = []
     if (mask & 1) {
-      const [shards, conversations, seqs, messages, kinds, senders, clients, hashes, bodies, times] = values.slice(n, n + 10)
+      const [shards, conversations, seqs, messages, kinds, senders, clients, hashes, bodies, times] = values.slice(
+        n,
+        n + 10,
+      )
       n += 10
       for (const [i, shard] of shards.entries()) {
         const epoch = passed.get(shard)
@@ -248,7 +255,11 @@ export class PostgresModel {
     }
     const sides = new Map<string, Row[]>()
     sideParts.forEach((part, i) => {
-      if (mask & (4 << i)) sides.set(part, (JSON.parse(values[n++]) as Row[]).filter(r => passed.has(r['shard'] as number)))
+      if (mask & (4 << i))
+        sides.set(
+          part,
+          (JSON.parse(values[n++]) as Row[]).filter(r => passed.has(r['shard'] as number)),
+        )
     })
     this.#check(events, segments, sides)
     for (const [part, rows] of sides) for (const row of rows) this.#side(part, row as never)
@@ -336,7 +347,8 @@ export class PostgresModel {
 
   // biome-ignore lint/suspicious/noExplicitAny: columns of three statements
   #look(name: string, v: any[]): Row[] {
-    const found = (is: (i: number) => boolean): Row[] => v[0].flatMap((at: number, i: number) => (is(i) ? [{ i: at }] : []))
+    const found = (is: (i: number) => boolean): Row[] =>
+      v[0].flatMap((at: number, i: number) => (is(i) ? [{ i: at }] : []))
     if (name === 'log_positions') {
       return found(i => this.conversations.get(v[1][i])?.events.get(v[2][i])?.epoch === v[3][i])
     }

@@ -52,7 +52,10 @@ export class Random {
 
   hex(digits: number): string {
     let out = ''
-    while (out.length < digits) out += Math.floor(this.next() * 0x1000000).toString(16).padStart(6, '0')
+    while (out.length < digits)
+      out += Math.floor(this.next() * 0x1000000)
+        .toString(16)
+        .padStart(6, '0')
     return out.slice(0, digits)
   }
 }

@@ -4,61 +4,61 @@
  */
 import { createHash } from 'node:crypto'
 import type { Attempt, History } from '#load/kit/checkers.ts'
+import type { Stream, StreamItem } from '#load/kit/checkers-resume.ts'
 import { assistantId } from '#protos/ids.ts'
 import type { Kernel } from './kernel.ts'
 
-interface Joining {
-  number: number
-  afterSeq: number
-  hasBegun: boolean
-}
-
 interface Room {
-  /** What the checkers take for a connection: numbering starts anew when the user is added again. */
-  as: number
-  head: number
-  joining: Joining[]
+  /** Raw, in order of arrival. Another begins when the user is added again. */
+  stream: Stream
+  /** Joins without an answer, by their number. */
+  joining: string[]
   isJoined: boolean
   removedAt: number | undefined
   /** Answer → its text so far on this socket. */
   streams: Map<string, string>
   dones: Set<string>
-  /** User → position seen, and how often the shard had moved then. */
-  read: Map<string, { seq: number; moves: number }>
+  /** User → position seen. */
+  read: Map<string, number>
 }
 
 interface Line {
   user: string
+  device: string
   gateway: string
   isOpen: boolean
   waiting: Map<string, Attempt[]>
   rooms: Map<string, Room>
 }
 
+type Unstamped = StreamItem extends infer I ? (I extends StreamItem ? Omit<I, 'at'> : never) : never
+
 // biome-ignore lint/suspicious/noExplicitAny: frames are read loosely here, the checkers judge them
 type Frame = Record<string, any>
 
 export class Recorder {
-  readonly history: Omit<History, 'rows' | 'restRows'> = { attempts: [], deliveries: [], joins: [] }
+  readonly history: Pick<History, 'attempts' | 'deliveries'> = { attempts: [], deliveries: [] }
+  readonly raw: Stream[] = []
+  joins = 0
   /** What sockets saw of answers: checked against the final text. */
   readonly streams: { connection: number; conversation: string; answerId: string; text: string; isDone: boolean }[] = []
   /** `${conversation} ${user}` → highest position announced. */
   readonly announced = new Map<string, number>()
   readonly #kernel: Kernel
   readonly #lines = new Map<number, Line>()
-  readonly #moves: (conversation: string) => number
+  readonly #hasMoved: (conversation: string) => boolean
   #numbers = 0
-  #joins = 0
 
-  /** `moves`: how often the conversation has come to another owner. */
-  constructor(kernel: Kernel, moves: (conversation: string) => number) {
+  /** `hasMoved`: whether the conversation has ever come from one owner to another. */
+  constructor(kernel: Kernel, hasMoved: (conversation: string) => boolean) {
     this.#kernel = kernel
-    this.#moves = moves
+    this.#hasMoved = hasMoved
   }
 
-  opened(user: string, gateway: string): number {
+  opened(user: string, device: string, gateway: string): number {
     const number = ++this.#numbers
-    this.#lines.set(number, { user, gateway, isOpen: true, waiting: new Map(), rooms: new Map() })
+    const line = { user, device: device === '' ? `${user} ${number}` : device, gateway, isOpen: true }
+    this.#lines.set(number, { ...line, waiting: new Map(), rooms: new Map() })
     return number
   }
 
@@ -87,8 +87,10 @@ export class Recorder {
       if (list) list.push(attempt)
       else line.waiting.set(f['requestId'], [attempt])
     } else if (f['type'] === 'room.join') {
-      const join = { number: ++this.#joins, afterSeq: f['afterSeq'] ?? -1, hasBegun: false }
-      this.#room(line, f['conversationId']).joining.push(join)
+      const room = this.#room(number, line, f['conversationId'])
+      const id = String(++this.joins)
+      room.joining.push(id)
+      this.#keep(room, { kind: 'join', id, afterSeq: f['afterSeq'] })
     } else if (f['type'] === 'receipt.read') {
       const key = `${f['conversationId']} ${line.user}`
       this.announced.set(key, Math.max(this.announced.get(key) ?? 0, f['seq']))
@@ -98,10 +100,12 @@ export class Recorder {
   got(number: number, text: string): void {
     const line = this.#lines.get(number)!
     const f = JSON.parse(text) as Frame
-    const room = f['conversationId'] === undefined ? undefined : this.#room(line, f['conversationId'])
+    const room = f['conversationId'] === undefined ? undefined : this.#room(number, line, f['conversationId'])
     switch (f['type']) {
       case 'ready':
-        for (const c of [...f['conversations'], ...f['others']]) this.#room(line, c.id).head = c.headSeq
+        this.#tellGone(line, new Set([...f['conversations'], ...f['others']].map(c => c.id)))
+        for (const c of [...f['conversations'], ...f['others']])
+          this.#keep(this.#room(number, line, c.id), { kind: 'head', seq: c.headSeq })
         return
       case 'ack':
       case 'error': {
@@ -109,26 +113,36 @@ export class Recorder {
         const attempt = list?.shift()
         if (attempt) return this.#settle(attempt, f)
         // A join that was refused.
-        if (f['type'] === 'error' && String(f['requestId']).startsWith('join:')) room?.joining.shift()
+        if (f['type'] !== 'error' || !String(f['requestId']).startsWith('join:')) return
+        room?.joining.shift()
+        this.#kernel.note(`socket ${number} may not join ${String(f['conversationId']).slice(-4)}: ${f['code']}`)
         return
       }
       case 'conversation.added':
-        if (room!.removedAt !== undefined) room!.as = ++this.#numbers
+        this.#kernel.note(
+          `socket ${number} was added to ${String(f['conversationId']).slice(-4)} at ${f['conversation'].headSeq}`,
+        )
+        if (room!.removedAt !== undefined) room!.stream = this.#stream(number, line, f['conversationId'])
         room!.removedAt = undefined
-        room!.head = f['conversation'].headSeq
+        this.#keep(room!, { kind: 'head', seq: f['conversation'].headSeq })
         return
       case 'conversation.removed':
+        this.#kernel.note(`socket ${number} was removed from ${String(f['conversationId']).slice(-4)}`)
         this.#endStreams(number, f['conversationId'], room!)
         room!.isJoined = false
+        this.#keep(room!, { kind: 'removed' })
         room!.removedAt ??= Number.POSITIVE_INFINITY
         return
       case 'room.joined':
         this.#joined(number, f, room!)
         return
-      case 'resync_required':
-        room!.joining.shift()
-        this.#kernel.note(`socket ${number} must read again: ${f['reason']} ${f['firstSeq']}..${f['headSeq']}`)
+      case 'resync_required': {
+        const { reason, firstSeq, headSeq } = f as { reason: string; firstSeq: number; headSeq: number }
+        this.#keep(room!, { kind: 'resync', id: room!.joining.shift() ?? '', reason, firstSeq, headSeq })
+        this.#keep(room!, { kind: 'read', from: firstSeq, to: headSeq })
+        this.#kernel.note(`socket ${number} must read again: ${reason} ${firstSeq}..${headSeq}`)
         return
+      }
       case 'chat.stream':
         this.#streamed(number, f, room!)
         return
@@ -137,12 +151,11 @@ export class Recorder {
         return
       case 'receipt.updated': {
         // Positions of the last seconds may be lost with their owner; they come back when the device reconnects.
-        const moves = this.#moves(f['conversationId'])
-        const before = room!.read.get(f['userId'])
-        if (before?.moves === moves && f['readSeq'] < before.seq) {
-          this.#kernel.broken(`C6 socket ${number}: ${f['userId']} read back from ${before.seq} to ${f['readSeq']}`)
+        const before = room!.read.get(f['userId']) ?? 0
+        if (f['readSeq'] < before && !this.#hasMoved(f['conversationId'])) {
+          this.#kernel.broken(`C6 socket ${number}: ${f['userId']} read back from ${before} to ${f['readSeq']}`)
         }
-        room!.read.set(f['userId'], { seq: f['readSeq'], moves })
+        room!.read.set(f['userId'], Math.max(before, f['readSeq']))
         return
       }
       default:
@@ -162,17 +175,33 @@ export class Recorder {
     )
   }
 
-  #room(line: Line, id: string): Room {
+  /** Whoever was removed while away learns it by what `ready` does not list. */
+  #tellGone({ device }: Line, listed: ReadonlySet<string>): void {
+    for (const s of this.raw) {
+      if (s.device === device && !listed.has(s.conversation)) s.items.push({ kind: 'removed', at: this.#kernel.now })
+    }
+  }
+
+  #room(number: number, line: Line, id: string): Room {
     let room = line.rooms.get(id)
     if (!room) {
-      const as = line.rooms.size === 0 ? ++this.#numbers : [...line.rooms.values()][0]!.as
       room = {
-        ...{ as, head: 0, joining: [], isJoined: false, removedAt: undefined },
+        ...{ stream: this.#stream(number, line, id), joining: [], isJoined: false, removedAt: undefined },
         ...{ streams: new Map(), dones: new Set(), read: new Map() },
       }
       line.rooms.set(id, room)
     }
     return room
+  }
+
+  #stream(connection: number, { device }: Line, conversation: string): Stream {
+    const stream: Stream = { device, connection, conversation, items: [] }
+    this.raw.push(stream)
+    return stream
+  }
+
+  #keep(room: Room, item: Unstamped): void {
+    room.stream.items.push({ ...item, at: this.#kernel.now } as StreamItem)
   }
 
   #attempt(connection: number, sender: string, conversation: string, clientId: string, content: string): Attempt {
@@ -196,16 +225,16 @@ export class Recorder {
     if (room.removedAt !== undefined && seq > room.removedAt) {
       this.#kernel.broken(`C9 socket ${number}: ${seq} of ${conversation} came after the removal at ${room.removedAt}`)
     }
-    const join = room.joining[0]
-    this.#kernel.note(`socket ${number} (${room.as}) got ${seq} of ${conversation.slice(-4)}${join ? ` after asking from ${join.afterSeq}` : ''}`)
-    if (join && seq === join.afterSeq + 1) join.hasBegun = true
+    this.#kernel.note(`socket ${number} got ${seq} of ${conversation.slice(-4)}`)
+    this.#keep(room, { kind: 'event', seq })
     this.history.deliveries.push({
-      ...{ connection: room.as, conversation, seq, kind: f['type'], messageId: f['messageId'], content: f['content'] },
-      readyHead: room.head,
-      ...(join?.hasBegun && { join: { number: join.number, afterSeq: join.afterSeq } }),
+      ...{ connection: number, conversation, seq, kind: f['type'], messageId: f['messageId'], content: f['content'] },
+      readyHead: 0,
     })
-    const isLive = !join?.hasBegun
-    if (f['type'] === 'room.member_left' && f['userId'] === line.user && isLive) room.removedAt = seq
+    if (f['type'] === 'room.member_left' && f['userId'] === line.user && room.joining.length === 0) {
+      room.removedAt = seq
+      this.#keep(room, { kind: 'removed' })
+    }
     // Who is added again begins to read anew.
     if (f['type'] === 'room.member_joined') room.read.delete(f['userId'])
     if (f['type'] === 'message.new' && f['senderId'] === assistantId) {
@@ -217,20 +246,21 @@ export class Recorder {
   }
 
   #joined(number: number, f: Frame, room: Room): void {
-    const join = room.joining.shift()
     room.isJoined = true
     const { conversationId: conversation, headSeq, stream } = f as Frame & { conversationId: string; headSeq: number }
-    if (join && join.afterSeq >= 0) {
-      this.history.joins.push({ connection: room.as, conversation, number: join.number, afterSeq: join.afterSeq, headSeq })
-    }
+    this.#keep(room, { kind: 'joined', id: room.joining.shift() ?? '', headSeq })
     if (stream) room.streams.set(stream.messageId, stream.content)
-    this.#kernel.note(`socket ${number} (${room.as}) joined ${conversation.slice(-4)} at ${headSeq}${stream ? ` in ${stream.content.length} of an answer` : ''}`)
+    this.#kernel.note(
+      `socket ${number} joined ${conversation.slice(-4)} at ${headSeq}${stream ? ` in ${stream.content.length} of an answer` : ''}`,
+    )
   }
 
   #streamed(number: number, f: Frame, room: Room): void {
     const text = room.streams.get(f['messageId']) ?? ''
     const at = Buffer.byteLength(text)
-    this.#kernel.note(`socket ${number} streams ${f['offset']}+${Buffer.byteLength(f['content'])} of ${String(f['messageId']).slice(-6)}`)
+    this.#kernel.note(
+      `socket ${number} streams ${f['offset']}+${Buffer.byteLength(f['content'])} of ${String(f['messageId']).slice(-6)}`,
+    )
     if (f['offset'] !== at) {
       this.#kernel.broken(`C4 socket ${number}: a delta of ${f['messageId']} begins at ${f['offset']}, not at ${at}`)
     }
@@ -245,7 +275,8 @@ export class Recorder {
     const text = room.streams.get(messageId)
     if (text !== undefined) {
       const isSame = Buffer.byteLength(text) === bytes && createHash('sha256').update(text).digest('hex') === sha256
-      if (!isSame) this.#kernel.broken(`C4 socket ${number}: ${messageId} ended with ${bytes} bytes, not with what came`)
+      if (!isSame)
+        this.#kernel.broken(`C4 socket ${number}: ${messageId} ended with ${bytes} bytes, not with what came`)
     }
   }
 

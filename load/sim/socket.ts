@@ -40,7 +40,7 @@ export class SimWebSocket {
     const named = gateways.find(g => url.includes(`//${g.name}/`))
     const gateway = named ?? k.random.pick(gateways)
     const token = protocols.find(p => p.startsWith('bearer.'))!.slice(7)
-    this.number = recorder.opened(token.split(' ')[0]!, gateway.name)
+    this.number = recorder.opened(token.split(' ')[0]!, named ? '' : this.proc.name, gateway.name)
     k.note(`socket ${this.number} of ${this.proc.name} at ${gateway.name}`)
     const { running } = gateway
     if (!running || running.proc.isDead) {
@@ -114,11 +114,7 @@ function* unframed(bytes: Buffer): Generator<string> {
   for (let at = 0; at < bytes.length; ) {
     const short = bytes[at + 1]!
     const [head, length] =
-      short === 127
-        ? [10, bytes.readUIntBE(at + 4, 6)]
-        : short === 126
-          ? [4, bytes.readUInt16BE(at + 2)]
-          : [2, short]
+      short === 127 ? [10, bytes.readUIntBE(at + 4, 6)] : short === 126 ? [4, bytes.readUInt16BE(at + 2)] : [2, short]
     yield payloadOf(bytes.subarray(at, at + head + length)).toString()
     at += head + length
   }

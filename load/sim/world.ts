@@ -16,7 +16,7 @@ import type { Act, Plan } from './plan.ts'
 import { PostgresServer } from './postgres-server.ts'
 import { Recorder } from './recorder.ts'
 import { setServices } from './services.ts'
-import { setTown, SimWebSocket } from './socket.ts'
+import { SimWebSocket, setTown } from './socket.ts'
 
 export interface World {
   plan: Plan
@@ -55,7 +55,7 @@ export async function simulate(plan: Plan): Promise<Outcome> {
   const net = new Net(kernel)
   const postgres = new PostgresServer(kernel, new Proc('pg'))
   setServices({ kernel, net, postgres, listeners: new Map() })
-  const recorder = new Recorder(kernel, id => postgres.model.movesOf(shardOf(id)))
+  const recorder = new Recorder(kernel, id => postgres.model.movesOf(shardOf(id)) > 1)
   const gateways = Array.from({ length: plan.gateways }, (_, i) => new GatewayNode(kernel, `g${i + 1}`))
   const engines = Array.from({ length: plan.engines }, (_, i) => new EngineNode(kernel, `e${i + 1}`, plan.threads))
   setTown({ gateways, recorder })
@@ -69,10 +69,17 @@ export async function simulate(plan: Plan): Promise<Outcome> {
   }
   const clients: SimClient[] = Array.from({ length: plan.people }, (_, i) => {
     const user = `00000000-0000-7000-8000-00000000000${i + 1}`
-    const client: SimClient = new SimClient(kernel, `c${i + 1}`, user, read(() => client))
+    const client: SimClient = new SimClient(
+      kernel,
+      `c${i + 1}`,
+      user,
+      read(() => client),
+    )
     return client
   })
-  const rooms = plan.rooms.map((_, i) => `00000000-0000-7000-8000-0000000${(plan.seed % 0xfff).toString(16).padStart(3, '0')}a${i}`)
+  const rooms = plan.rooms.map(
+    (_, i) => `00000000-0000-7000-8000-0000000${(plan.seed % 0xfff).toString(16).padStart(3, '0')}a${i}`,
+  )
   const world: World = { plan, kernel, net, postgres, engines, gateways, clients, recorder, rooms }
   const restore = browser()
   try {
@@ -83,7 +90,7 @@ export async function simulate(plan: Plan): Promise<Outcome> {
     restore()
     SimWebSocket.open.clear()
   }
-  const { attempts, joins } = recorder.history
+  const { attempts } = recorder.history
   return {
     problems: kernel.problems,
     events: kernel.events,
@@ -91,7 +98,7 @@ export async function simulate(plan: Plan): Promise<Outcome> {
     acts: plan.acts.length,
     acked: attempts.filter(a => a.outcome.kind === 'ok').length,
     unknown: attempts.filter(a => a.outcome.kind === 'unknown').length,
-    resumes: joins.length,
+    resumes: recorder.joins,
     faults: plan.faults.length,
     virtualMs: kernel.now,
     trace: kernel.trace,
@@ -151,7 +158,14 @@ function request(
   if (!running || running.proc.isDead) return
   kernel.at(running.proc, 0, () => {
     const attempt = kernel.id()
-    const asked = { conversation, principal, attempt, trace: attempt, body: Buffer.from(JSON.stringify(body)), durable: true }
+    const asked = {
+      conversation,
+      principal,
+      attempt,
+      trace: attempt,
+      body: Buffer.from(JSON.stringify(body)),
+      durable: true,
+    }
     kernel.note(`${gateway.name} asks ${String(body['type'])} for ${principal.slice(-1)}`)
     void running.engine.request(asked, 20_000).then(text => {
       kernel.note(`${gateway.name} was told ${text?.slice(0, 120)}`)

@@ -9,7 +9,13 @@ import type { Proc } from '../kernel.ts'
 import type { End } from '../network.ts'
 import { services } from '../services.ts'
 
-export const status = { RESOURCE_EXHAUSTED: 8, INVALID_ARGUMENT: 3, UNAVAILABLE: 14, UNAUTHENTICATED: 16, PERMISSION_DENIED: 7 }
+export const status = {
+  RESOURCE_EXHAUSTED: 8,
+  INVALID_ARGUMENT: 3,
+  UNAVAILABLE: 14,
+  UNAUTHENTICATED: 16,
+  PERMISSION_DENIED: 7,
+}
 const anyCredentials = { get: () => () => ({}) }
 export const credentials = new Proxy({}, anyCredentials)
 export const ServerCredentials = new Proxy({}, anyCredentials)

@@ -2,9 +2,10 @@
  * The model behind the assistant, scripted: so many words with so long between them, as the question asks, now and then
  * cut short by a failure. Speaks through the same port as the real one.
  */
-import { setTimeout as sleep } from './timers.ts'
+
 import type { Provider, TurnEvent, TurnRequest } from '#engine/actor/ports.ts'
 import { kernel } from '../globals.ts'
+import { setTimeout as sleep } from './timers.ts'
 
 const tokens = { input: 1, output: 1, total: 2, estimated: false }
 
@@ -24,7 +25,9 @@ export function createProvider(): Provider {
         }
         yield { kind: 'delta', text: `w${i} ${i % 3 === 0 ? 'é😀 ' : ''}` }
       }
-      yield isBroken ? { kind: 'end', finish: 'failed', reason: 'protocol', tokens } : { kind: 'end', finish: 'stop', tokens }
+      yield isBroken
+        ? { kind: 'end', finish: 'failed', reason: 'protocol', tokens }
+        : { kind: 'end', finish: 'stop', tokens }
     },
   }
 }
