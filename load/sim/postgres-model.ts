@@ -339,6 +339,9 @@ export class PostgresModel {
       case 'runsStarted':
         Object.assign(this.runs.get(r.id) ?? {}, { status: r.status, model: r.model })
         return
+      case 'runsStatus':
+        Object.assign(this.runs.get(r.id) ?? {}, { status: r.status })
+        return
       case 'runsEnded':
         Object.assign(this.runs.get(r.id) ?? {}, { status: 'ended', finish: r.finish, bytes: r.bytes })
         for (const [slot, run] of this.slots) if (run === r.id) this.slots.delete(slot)
