@@ -33,7 +33,14 @@ function good(): History {
   ]
   return {
     rows,
-    restRows: rows.map(({ epoch: _, clientId: __, ...rest }) => rest),
+    restRows: rows.map(({ conversation, seq, kind, senderId, messageId, content }) => ({
+      conversation,
+      seq,
+      kind,
+      senderId,
+      messageId,
+      content,
+    })),
     attempts: [2, 3, 4, 5, 6].map(n => ({
       sender: 'ana',
       connection: 1,
@@ -56,7 +63,7 @@ function good(): History {
 }
 
 /** A history with one thing done to it; `expected`: the checker that has to notice. */
-const planted: Record<string, { expected: string; plant(h: History): void }> = {
+const planted: Record<string, { expected: string; plant: (h: History) => void }> = {
   'an acked message is lost': {
     expected: 'C1',
     plant: h => {

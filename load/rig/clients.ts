@@ -17,7 +17,9 @@ export interface DeviceOptions {
   /** http://… of one that answers, for REST. */
   rest(): string
   history: HistoryWriter
-  random(): number
+  random: () => number
+  /** Where it connects first; undefined: anywhere. */
+  gateway?: number
   /** Once its connection is lost by a fault it never comes back: somebody has to be offline. */
   staysAway?: boolean
 }
@@ -35,7 +37,7 @@ const announceShare = 0.1
 
 interface Waiting {
   attempt: number
-  settle(outcome: Outcome): void
+  settle: (outcome: Outcome) => void
 }
 
 type Outcome = { kind: 'ok' } | { kind: 'refused'; retryAfterMs: number } | { kind: 'unknown' }
@@ -65,7 +67,7 @@ export class Device {
 
   constructor(options: DeviceOptions) {
     this.#o = options
-    this.#gateway = Math.floor(options.random() * options.gateways().length)
+    this.#gateway = options.gateway ?? Math.floor(options.random() * options.gateways().length)
   }
 
   get isReady(): boolean {

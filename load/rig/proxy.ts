@@ -95,13 +95,13 @@ export async function openPgProxy(upstream: Upstream, options: { lateMs?: number
     },
     setMode(next) {
       mode = next
-      for (const pipe of [...pipes]) pipe.setMode(next)
+      for (const pipe of pipes) pipe.setMode(next)
     },
     get openCount() {
       return pipes.size
     },
     async close() {
-      for (const pipe of [...pipes]) pipe.destroy()
+      for (const pipe of pipes) pipe.destroy()
       await new Promise<void>(resolve => server.close(() => resolve()))
     },
   }
@@ -137,10 +137,10 @@ export async function openLinkProxy(upstream: Upstream): Promise<Pick<PgProxy, '
     port,
     setMode(next) {
       mode = next
-      for (const pair of [...pairs]) apply(pair)
+      for (const pair of pairs) apply(pair)
     },
     async close() {
-      for (const pair of [...pairs]) for (const socket of pair) socket.destroy()
+      for (const pair of pairs) for (const socket of pair) socket.destroy()
       await new Promise<void>(resolve => server.close(() => resolve()))
     },
   }

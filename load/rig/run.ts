@@ -83,7 +83,7 @@ async function play(options: {
   world: World
   traffic: Traffic
   history: HistoryWriter
-  random(): number
+  random: () => number
   profile: Profile
   chosen: readonly FaultName[]
 }): Promise<{ resources: { before: Resources; after: Resources }; found: Record<string, string[]> }> {

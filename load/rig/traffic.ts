@@ -39,7 +39,7 @@ export async function startTraffic(options: {
   world: World
   size: Size
   history: HistoryWriter
-  random(): number
+  random: () => number
 }): Promise<Traffic> {
   const { world, size, history, random } = options
   const tokens = await world.seed(size.sessions)
@@ -60,7 +60,8 @@ export async function startTraffic(options: {
         rest: world.restUrl,
         history,
         random,
-        staysAway: i >= tokens.length - (size.sleepers ?? 0),
+        // Whichever gateway is broken, somebody stays away.
+        ...(i >= tokens.length - (size.sleepers ?? 0) && { staysAway: true, gateway: i }),
       }),
   )
   for (let i = 0; i < devices.length; i += 20) await Promise.all(devices.slice(i, i + 20).map(d => d.start()))
@@ -139,8 +140,8 @@ async function makeConversations(
   for (const [i, size] of sizes.entries()) {
     let members: number[]
     do members = pick(tokens.length, size, random)
-    while (size === 2 && pairs.has([...members].sort().join()))
-    pairs.add([...members].sort().join())
+    while (size === 2 && pairs.has(members.toSorted((a, b) => a - b).join()))
+    pairs.add(members.toSorted((a, b) => a - b).join())
     const usernames = members.slice(1).map(m => `seed_${m + 1}`)
     const body = size === 2 ? { type: 'dm', usernames } : { type: 'group', title: `room ${i}`, usernames }
     const response = await fetch(`${world.restUrl()}/conversations`, {

@@ -203,7 +203,7 @@ export class Node {
     const keep = (piece: Buffer) => {
       for (const line of piece.toString().split('\n')) if (line !== '') this.lines.push(line)
       this.lines.splice(0, this.lines.length - linesKeptMax)
-      if (process.env['RIG_LOG']) appendFileSync(process.env['RIG_LOG'], `${this.name} ${piece}`)
+      if (process.env['RIG_LOG']) appendFileSync(process.env['RIG_LOG'], `${this.name} ${piece.toString()}`)
     }
     parent.stdout.on('data', keep)
     parent.stderr.on('data', keep)
