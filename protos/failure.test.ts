@@ -10,7 +10,7 @@ const failure = { code: 'OVERLOADED', message: 'wait', retryAfterMs: 5 } as cons
 
 test('E1 a failure frame names its request and trace, and passes the catalogue, whatever the command was', () => {
   const command = Buffer.from('{"type":"message.send","requestId":"é","traceId":"t"}')
-  const frame = decode(failureFrame(command, conversation, 0, failure))
+  const frame = decode(failureFrame(command, conversation, 0, failure, 'ours'))
   assert.deepEqual(frame, {
     type: 'error',
     ts: '1970-01-01T00:00:00.000Z',
@@ -24,9 +24,10 @@ test('E1 a failure frame names its request and trace, and passes the catalogue, 
   })
   for (const bytes of ['', '{', 'null', '[]', '"x"', '{"requestId":5}', '\xff\xfe']) {
     for (const id of [conversation, '']) {
-      const bare = decode(failureFrame(Buffer.from(bytes, 'latin1'), id, 0, failure))
+      const bare = decode(failureFrame(Buffer.from(bytes, 'latin1'), id, 0, failure, 'ours'))
       assert.ok('frame' in checkServerFrame(bare), JSON.stringify(bare))
       assert.equal(bare['requestId'], undefined)
+      assert.equal(bare['traceId'], 'ours')
     }
   }
 })

@@ -4,14 +4,23 @@
  */
 import { errorFields, type Failure } from './errors.ts'
 
-/** The frame as bytes; `requestId` and `traceId` are copied from the command where it has them. `at`: wall clock, ms. */
-export function failureFrame(command: Uint8Array, conversationId: string, at: number, failure: Failure): Uint8Array {
-  const asked = readAsked(command)
+/**
+ * The frame as bytes; `requestId` and `traceId` are copied from the command where it has them, else `trace` is the
+ * `traceId`. `at`: wall clock, ms.
+ */
+export function failureFrame(
+  command: Uint8Array,
+  conversationId: string,
+  at: number,
+  failure: Failure,
+  trace: string,
+): Uint8Array {
+  const { requestId, traceId = trace } = readAsked(command)
   const frame = {
     type: 'error',
     ts: new Date(at).toISOString(),
-    ...(asked.requestId === undefined ? {} : { requestId: asked.requestId }),
-    ...(asked.traceId === undefined ? {} : { traceId: asked.traceId }),
+    ...(requestId === undefined ? {} : { requestId }),
+    ...(traceId === '' ? {} : { traceId }),
     ...(conversationId === '' ? {} : { conversationId }),
     ...errorFields(failure),
   }

@@ -154,7 +154,7 @@ export function createEngineClient(deps: EngineClientDeps): EngineClient {
   function giveUp(entry: Entry, message: string): void {
     const { command, pair } = entry
     const failure = { code: 'UNAVAILABLE', message, retryAfterMs: unavailableRetryMs } as const
-    const frame = failureFrame(command.body, command.conversation, clock.now(), failure)
+    const frame = failureFrame(command.body, command.conversation, clock.now(), failure, command.trace)
     if (entry.answer) entry.answer(frame)
     else if (pair.isKept) {
       const { socket, attempt, conversation } = command
@@ -288,7 +288,7 @@ export function createEngineClient(deps: EngineClientDeps): EngineClient {
             message: 'too much is waiting',
             retryAfterMs: unavailableRetryMs,
           } as const
-          answer(failureFrame(asked.body, asked.conversation, clock.now(), failure))
+          answer(failureFrame(asked.body, asked.conversation, clock.now(), failure, asked.trace))
         }
       })
     },

@@ -4,6 +4,7 @@ import { test } from 'node:test'
 import { systemClock } from '#engine/ops/clock.ts'
 import { silentLog } from '#engine/ops/log.ts'
 import { openMetrics } from '#engine/ops/metrics.ts'
+import { nilId } from '#protos/ids.ts'
 import { type Letter, LetterBatch, LetterError, label, letterFlags, letterKinds, readBatch } from '#protos/letter.ts'
 import { linkCreditBytes, linksPerWorkerMax, linkUnreadBytesMax } from '#protos/limits.ts'
 import { shardOf } from '#protos/shard.ts'
@@ -84,6 +85,25 @@ test('R2 a command without a principal reaches no actor and is answered with an 
   assert.equal(delivered.length, 0)
   const frame = JSON.parse(Buffer.from(out[1]!.body).toString()) as Record<string, unknown>
   assert.deepEqual([out[1]!.label.socket, frame['code'], frame['requestId']], [3, 'SERVER', 'r'])
+})
+
+test('R2 a command for the nil id, which no conversation has, is answered NOT_FOUND with its id and a trace', async () => {
+  const { open, delivered } = setUp()
+  const { send, out } = open()
+  const on = { shard: 5, epoch: 5, conversation: nilId, principal: conversation, attempt: conversation, trace: 't' }
+  send(greeting, { label: label(letterKinds.command, on), body: json({ requestId: 'r' }) })
+  await turn()
+  assert.equal(delivered.length, 0)
+  const { ts: _, ...frame } = JSON.parse(Buffer.from(out[1]!.body).toString()) as Record<string, unknown>
+  assert.deepEqual(frame, {
+    type: 'error',
+    requestId: 'r',
+    traceId: 't',
+    conversationId: nilId,
+    code: 'NOT_FOUND',
+    message: 'no such conversation',
+    retryable: false,
+  })
 })
 
 test('R3 a label whose shard is not the conversation’s, or not ours, is refused', async () => {

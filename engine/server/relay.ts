@@ -7,7 +7,9 @@ import type { Clock } from '#engine/ops/clock.ts'
 import type { LetterSink } from '#engine/ops/letter-writer.ts'
 import type { Log } from '#engine/ops/log.ts'
 import type { Metrics } from '#engine/ops/metrics.ts'
+import type { Failure } from '#protos/errors.ts'
 import { failureFrame } from '#protos/failure.ts'
+import { nilId } from '#protos/ids.ts'
 import { type Label, type Letter, LetterError, label, letterFlags, letterKinds, readBatch } from '#protos/letter.ts'
 import { linksPerWorkerMax } from '#protos/limits.ts'
 import { type Hello, linkVersion } from '#protos/link.ts'
@@ -102,22 +104,36 @@ export function createRelay(deps: RelayDeps): Relay {
         socket: l.socket,
         conversation: l.conversation,
       }),
-      failureFrame(delivery.body, l.conversation, clock.now(), {
-        code: refusal.code,
-        message: refusal.code === 'UNAVAILABLE' ? 'it cannot be stored now' : 'too much is waiting, try again later',
-        retryAfterMs: refusal.retryAfterMs,
-      }),
+      failureFrame(
+        delivery.body,
+        l.conversation,
+        clock.now(),
+        {
+          code: refusal.code,
+          message: refusal.code === 'UNAVAILABLE' ? 'it cannot be stored now' : 'too much is waiting, try again later',
+          retryAfterMs: refusal.retryAfterMs,
+        },
+        l.trace,
+      ),
     )
+  }
+
+  function refuse(link: GatewayLink, { label: l, body }: Letter, failure: Failure): void {
+    const what = label(letterKinds.answer, { attempt: l.attempt, socket: l.socket, conversation: l.conversation })
+    link.answer(what, failureFrame(body, l.conversation || nilId, clock.now(), failure, l.trace))
   }
 
   function command(link: GatewayLink, letter: Letter, arrivedAt: number): void {
     const l = letter.label
     const delivery: Delivery = { label: l, body: letter.body, origin: link, arrivedAt }
-    if (l.principal === '' || l.conversation === '' || l.attempt === '') {
+    if (l.principal === '' || l.attempt === '') {
       metrics.parley_bad_commands_total.inc()
-      const failure = { code: 'SERVER', message: 'a command without principal, conversation or attempt' } as const
-      const what = label(letterKinds.answer, { attempt: l.attempt, socket: l.socket, conversation: l.conversation })
-      link.answer(what, failureFrame(letter.body, l.conversation, clock.now(), failure))
+      refuse(link, letter, { code: 'SERVER', message: 'a command without principal or attempt' })
+      return
+    }
+    // A client may name the nil id, which a label does not tell from none: no conversation has it.
+    if (l.conversation === '') {
+      refuse(link, letter, { code: 'NOT_FOUND', message: 'no such conversation' })
       return
     }
     const behind = isOrdered(l) ? link.order.arrive(l) : undefined
