@@ -19,6 +19,7 @@ import type { Db } from './auth/db.ts'
 import { createSessions } from './auth/refresh.ts'
 import { createRevocation } from './auth/revocation.ts'
 import { createTokens } from './auth/tokens.ts'
+import { createChatListeners } from './chat-listener.ts'
 import { Connection } from './connection.ts'
 import { drainSockets } from './drain.ts'
 import { buildHttp } from './http/app.ts'
@@ -165,6 +166,7 @@ async function run(config: Config, log: Log): Promise<void> {
   await engine.start(hub)
 
   // --- listeners -----------------------------------------------------------------------------------------------------
+  const listeners = createChatListeners({ hub, engine, flusher, clock, metrics, nextSocket: () => ++lastSocket })
   const health = createHealth({ db, engine, revocation, isDraining: () => stopping !== undefined, mono: clock.mono })
   const app = await buildHttp({
     config,
@@ -178,6 +180,7 @@ async function run(config: Config, log: Log): Promise<void> {
     limiter,
     origins,
     health,
+    listeners,
     positions,
     webDist: new URL('../web/dist', import.meta.url).pathname,
   })
@@ -206,6 +209,7 @@ async function run(config: Config, log: Log): Promise<void> {
     await drainSockets(sockets.open, spreadMs, clock)
     clearInterval(sweeper)
     sockets.close()
+    listeners.close()
     hub.close()
     presence.close()
     revocation.stop()

@@ -299,6 +299,12 @@ export const toolRoundsMax = 8
 export const toolCallsPerTurnMax = 32
 /** Calls of one turn that run at the same time. */
 export const toolsParallelMax = 8
+/** How long a request of the chat API waits for its answer: as long as a person may take to decide. */
+export const chatWaitMsMax = 300_000
+/** Requests of one gateway that follow a turn at the same time. */
+export const chatListenersMax = 5000
+/** Between two comments on a stream that is silent; proxies close after about a minute. */
+export const chatHeartbeatMs = 15_000
 /** A stopped turn waits so long for tools that are at work; a stop is told within a second. */
 export const stopToolWaitMs = 700
 /** How long a person may take to allow a call. */

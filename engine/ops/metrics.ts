@@ -122,6 +122,7 @@ export const metricSpecs = {
     help: 'Failed calls to the provider, by reason.',
     labels: ['reason'],
   },
+  parley_chat_listeners: { kind: 'gauge', help: 'Requests of the chat API that follow a turn.' },
   parley_tool_ms: {
     kind: 'histogram',
     help: 'A tool call of a turn, from its start to its result, ms.',

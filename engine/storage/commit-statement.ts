@@ -134,6 +134,16 @@ const slotsSql = (n: number) => `
       join fence on fence.shard_id = r.shard
      where s.run_id = r.id)`
 
+/** Who allowed what is part of the audit trail, whichever door the decision came by. */
+const decisionsSql = (n: number) => `
+  decisions as (
+    insert into audit (actor_id, action, target_type, target_id, detail)
+    select r.decided_by, case r.decision when 'approve' then 'tool.approved' else 'tool.rejected' end, 'tool_call', r.call_id,
+           jsonb_build_object('run_id', r.run_id)
+      from jsonb_to_recordset($${n}::jsonb) as r(shard int, run_id uuid, call_id text, decision text, decided_by uuid)
+      join fence on fence.shard_id = r.shard
+     where r.decision is not null)`
+
 export interface CommitStatement {
   name: string
   text: string
@@ -193,6 +203,7 @@ function textOf(mask: number, sides: SideRows | undefined): string {
     parts.push(`
   ${part.toLowerCase()} as (${sideSql[part](n)})`)
     if (part === 'runsEnded') parts.push(slotsSql(n))
+    if (part === 'toolsChanged') parts.push(decisionsSql(n))
     n++
   }
   return `with${parts.join(',')}

@@ -167,6 +167,12 @@ export async function buildHttp(deps: HttpDeps): Promise<FastifyInstance> {
         const answer = await spec.handle(context)
         reply.status(answer.status)
         for (const [name, value] of Object.entries(answer.headers ?? {})) reply.header(name, value)
+        if (answer.stream) {
+          reply.header('content-type', 'text/event-stream; charset=utf-8')
+          reply.hijack()
+          reply.raw.writeHead(answer.status, reply.getHeaders() as Record<string, string>)
+          return answer.stream(reply.raw)
+        }
         if (answer.status === 204 || answer.status === 202) return reply.send()
         reply.header('content-type', 'application/json; charset=utf-8')
         // A handler's own JSON goes out as it is: its bytes are the log's.
@@ -194,7 +200,7 @@ export async function buildHttp(deps: HttpDeps): Promise<FastifyInstance> {
       takeOne('rest_user', access.userId)
       if (spec.limit) takeOne(spec.limit, access.userId)
     }
-    if (!wantsJson(request.headers.accept))
+    if (!wantsJson(request.headers.accept, spec.streams ? 'text/event-stream' : ''))
       throw new Refusal(406, 'INVALID_REQUEST', 'Only application/json is served.')
   }
 

@@ -106,6 +106,7 @@ async function check(row: Row, principal: string): Promise<number> {
     .replace('/messages/:id', `/messages/${message}`)
     .replace('/tasks/:id', `/tasks/${path.startsWith('/tasks/') ? await foreignTask() : ''}`)
     .replace(':id', id)
+    .replace(':call_id', 'none')
     .replace(':user_id', users[row.user ?? 'target']())
     .replace(':username', row.username ?? '')
   const reply = await as(person, method, row.query ? `${url}?${row.query}` : url, body)

@@ -74,3 +74,32 @@ export const exampleTask = {
   updated_at: '2026-01-05T09:30:00.123Z',
   completed_at: null,
 }
+
+export const exampleChat = {
+  conversation_id: conversationId,
+  message_id: '018f3b24-11c4-7f38-9e02-6d1b8a0f5c33',
+  response: 'Added **milk** to your list.',
+  tool_calls: [
+    {
+      tool_name: 'add_task',
+      tool_id: '5f0d2f52-2b6b-5c43-8a11-9d3c7be1a0f4',
+      status: 'success',
+      result: {
+        success: true,
+        task_id: exampleTask.id,
+        title: 'milk',
+        description: null,
+        created_at: '2026-01-05T09:30:00.123Z',
+      },
+    },
+  ],
+  tokens: { input: 412, output: 38, total: 450 },
+}
+
+export const exampleDecision = {
+  conversation_id: conversationId,
+  call_id: '5f0d2f52-2b6b-5c43-8a11-9d3c7be1a0f4',
+  decision: 'approve',
+  seq: 21,
+  duplicate: false,
+}

@@ -34,12 +34,12 @@ export function securityHeaders(isHttps: boolean): readonly [string, string][] {
   return isHttps ? overHttps : everywhere
 }
 
-/** Whether JSON is among what an Accept header names; absent or empty means anything. */
-export function wantsJson(accept: string | undefined): boolean {
+/** Whether JSON (or `also`) is among what an Accept header names; absent or empty means anything. */
+export function wantsJson(accept: string | undefined, also = ''): boolean {
   if (accept === undefined || accept.trim() === '') return true
   return accept.split(',').some(part => {
     const [type = '', ...parameters] = part.split(';').map(t => t.trim().toLowerCase())
     const isRefused = parameters.some(p => /^q=0(\.0*)?$/.test(p))
-    return !isRefused && ['*/*', 'application/*', 'application/json'].includes(type)
+    return !isRefused && ['*/*', 'application/*', 'application/json', also].includes(type)
   })
 }

@@ -65,7 +65,12 @@ function operationOf(spec: RouteSpec): Record<string, unknown> {
     responses[status] = {
       description: answer.doc,
       ...(answer.schema
-        ? { content: { 'application/json': { schema: answer.schema, ...exampleOf(answer.example) } } }
+        ? {
+            content: {
+              'application/json': { schema: answer.schema, ...exampleOf(answer.example) },
+              ...(spec.streams ? { 'text/event-stream': { schema: { type: 'string' } } } : {}),
+            },
+          }
         : {}),
     }
   }

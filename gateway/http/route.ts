@@ -2,7 +2,7 @@
  * What a REST route is: method, path, who may call it, strict schemas, every answer it can give. fastify is fed from these
  * specs, and so are the OpenAPI document and the authorization test. Refuses to know fastify.
  */
-import type { IncomingMessage } from 'node:http'
+import type { IncomingMessage, ServerResponse } from 'node:http'
 import { type Static, type TObject, type TSchema, Type } from 'typebox'
 import type { Principal } from '#gateway/auth/tokens.ts'
 import type { LimitName } from './limiter.ts'
@@ -30,6 +30,8 @@ export interface Answer {
   /** JSON made by the handler itself, in place of `body`. */
   json?: string
   headers?: Record<string, string>
+  /** Server-sent events in place of a body: called once, with the headers written; ends the response itself. */
+  stream?(response: ServerResponse): void
 }
 
 export interface RouteSpec {
@@ -51,6 +53,8 @@ export interface RouteSpec {
   answers: Record<number, { schema?: TSchema; example?: unknown; doc: string }>
   /** Refusals beyond those that follow from the rest of the spec. */
   refusals: number[]
+  /** Answers server-sent events, too, to those who take them. */
+  streams?: true
   /** Taken per user before the handler runs, beside `rest_user`. */
   limit?: LimitName
   // biome-ignore lint/suspicious/noExplicitAny: typed where the route is written, by route()

@@ -10,8 +10,10 @@ import type { Db } from '#gateway/auth/db.ts'
 import { createPasswords } from '#gateway/auth/passwords.ts'
 import type { Sessions } from '#gateway/auth/refresh.ts'
 import type { Tokens } from '#gateway/auth/tokens.ts'
+import type { ChatListeners } from '#gateway/chat-listener.ts'
 import type { Positions } from '#gateway/positions.ts'
 import { auditEntryOf } from './audit-entry.ts'
+import { createChatTurns } from './chat-turn.ts'
 import { createCommands } from './commands.ts'
 import type { Health } from './health.ts'
 import type { Limiter } from './limiter.ts'
@@ -20,6 +22,7 @@ import { createPeople } from './people.ts'
 import { createReader } from './reader.ts'
 import type { RouteSpec } from './route.ts'
 import { accountRoutes } from './routes-accounts.ts'
+import { chatRoutes } from './routes-chat.ts'
 import { conversationRoutes } from './routes-conversations.ts'
 import { messageRoutes } from './routes-messages.ts'
 import { peopleRoutes } from './routes-people.ts'
@@ -38,6 +41,8 @@ export interface HttpDeps {
   limiter: Limiter
   origins: Origins
   health: Health
+  /** Readers of turns in progress; absent where no hub runs. */
+  listeners?: ChatListeners
   /** What readers have read a moment ago. */
   positions: Positions
   /** Folder of the built web app; absent or missing: its pages answer 503. */
@@ -76,6 +81,15 @@ export function routesOf(deps: HttpDeps): RouteSpec[] {
     ...peopleRoutes({ people, commands }),
     ...conversationRoutes({ people, reader, commands, clock, groupMembersMax: config.GROUP_MEMBERS_MAX, limiter }),
     ...messageRoutes({ reader, commands, clock, limiter, positions: deps.positions }),
+    ...chatRoutes({
+      turns:
+        deps.listeners && createChatTurns({ listeners: deps.listeners, commands, reader, db, now: () => clock.now() }),
+      reader,
+      commands,
+      clock,
+      limiter,
+      db,
+    }),
     ...taskRoutes({ db, log: deps.log }),
   ]
 }

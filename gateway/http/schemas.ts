@@ -115,6 +115,28 @@ export const Task = strict({
   updated_at: Time,
   completed_at: orNull('string'),
 })
+export const Decision = words(['approve', 'reject'])
+export const Decided = strict({
+  conversation_id: Type.String(),
+  call_id: Type.String(),
+  decision: Decision,
+  seq: Count,
+  duplicate: Type.Boolean(),
+})
+export const Chat = strict({
+  conversation_id: Type.String(),
+  message_id: Type.String(),
+  response: Type.String(),
+  tool_calls: Type.Array(
+    strict({
+      tool_name: Type.String(),
+      tool_id: Type.String(),
+      status: words(['success', 'error', 'pending']),
+      result: Type.Unknown(),
+    }),
+  ),
+  tokens: strict({ input: Count, output: Count, total: Count }),
+})
 export const listOf = (item: TSchema) => strict({ items: Type.Array(item), next: Type.Optional(Type.String()) })
 export const ErrorBodySchema = strict({
   error: Type.String(),

@@ -1,0 +1,236 @@
+/**
+ * The chat API: one question, one answer, as JSON or as a stream of the turn's frames; and decisions on calls that wait.
+ * A request that goes away leaves its turn running; the same client_message_id finds it again.
+ */
+import { createHash } from 'node:crypto'
+import type { ServerResponse } from 'node:http'
+import { Type } from 'typebox'
+import type { Clock } from '#engine/ops/clock.ts'
+import type { Db } from '#gateway/auth/db.ts'
+import { forbidden, invalid, limited, notFound, Refusal, unavailable } from '#gateway/auth/failure.ts'
+import type { ServerFrame } from '#protos/catalogue.ts'
+import { nameId, parseId } from '#protos/ids.ts'
+import { chatHeartbeatMs, chatWaitMsMax, contentBytesMax, contentCharsMax, toolCallIdCharsMax } from '#protos/limits.ts'
+import type { ChatTurns, ToolCallView } from './chat-turn.ts'
+import type { Commands } from './commands.ts'
+import { exampleChat, exampleDecision } from './examples.ts'
+import type { Limiter } from './limiter.ts'
+import type { Reader } from './reader.ts'
+import { type Answer, type Context, type RouteSpec, route, strict } from './route.ts'
+import * as s from './schemas.ts'
+
+const sha1 = (bytes: Uint8Array) => createHash('sha1').update(bytes).digest()
+const noTokens = { input: 0, output: 0, total: 0 }
+
+export function chatRoutes(deps: {
+  /** Absent where no hub runs: turns cannot be followed. */
+  turns: ChatTurns | undefined
+  reader: Reader
+  commands: Commands
+  clock: Clock
+  limiter: Limiter
+  db: Db
+}): RouteSpec[] {
+  const { turns, reader, commands, clock, limiter, db } = deps
+
+  async function create(self: string, id: string, trace: string): Promise<void> {
+    const waitMs = limiter.take('conversations', self)
+    if (waitMs > 0) throw limited('conversations', waitMs)
+    const members = [{ userId: self, role: 'owner' as const }]
+    await commands.ask(self, { type: 'conversation.create', conversationId: id, kind: 'ai', members }, trace)
+  }
+
+  /** The conversation that is meant, made if none is. One that cannot be meant comes with a fresh one to use. */
+  async function conversationFor(given: string | null | undefined, clientMessageId: string | undefined, c: Context) {
+    const self = c.principal.userId
+    if (given === null || given === undefined) {
+      // The same question again finds the conversation that it made.
+      const id = clientMessageId === undefined ? clock.id() : nameId(self, `chat ${clientMessageId}`, sha1)
+      if (!(clientMessageId !== undefined && (await reader.membership(id, self)))) await create(self, id, c.requestId)
+      return id
+    }
+    const id = parseId(given)
+    if (id) return id
+    const fresh = clock.id()
+    await create(self, fresh, c.requestId)
+    throw new Refusal(400, 'INVALID_REQUEST', 'This is no conversation’s id.', {
+      field: 'conversation_id',
+      new_conversation_id: fresh,
+    })
+  }
+
+  async function mustBeChat(id: string, self: string): Promise<number> {
+    const found = await reader.membership(id, self)
+    if (!found) throw notFound('There is no such conversation.')
+    const { rows } = await db.query<{ kind: string }>('select kind from conversation where id = $1', [id])
+    if (rows[0]?.kind === 'dm')
+      throw invalid('The assistant takes no part in a direct conversation.', 'conversation_id')
+    return found.head_seq
+  }
+
+  return [
+    route({
+      method: 'POST',
+      path: '/:user_id/chat',
+      auth: 'bearer',
+      tag: 'assistant',
+      summary: 'Asks the assistant; with `stream` the frames of the turn come as server-sent events.',
+      params: strict({ user_id: Type.String({ minLength: 1, maxLength: 500 }) }),
+      body: strict({
+        conversation_id: Type.Optional(Type.Unsafe<string | null>({ type: ['string', 'null'], maxLength: 500 })),
+        message: Type.String({ minLength: 1, maxLength: contentCharsMax }),
+        stream: Type.Optional(Type.Boolean()),
+        client_message_id: Type.Optional(s.Id),
+      }),
+      streams: true,
+      answers: { 200: { schema: s.Chat, example: exampleChat, doc: 'The answer, or what it waits for.' } },
+      refusals: [403, 404, 409],
+      async handle(c) {
+        const self = c.principal.userId
+        if (parseId(c.params.user_id) !== self) throw forbidden('This is not your path.')
+        const { message, stream = false } = c.body
+        if (!/\S/u.test(message) || Buffer.byteLength(message) > contentBytesMax)
+          throw invalid('A message has 1 to 4096 characters, not only white space.', 'message')
+        if (!turns) throw unavailable('Turns cannot be followed here.')
+        const clientMessageId = c.body.client_message_id?.toLowerCase()
+        const conversationId = await conversationFor(c.body.conversation_id, clientMessageId, c)
+        const head = await mustBeChat(conversationId, self)
+        const waitMs = limiter.takeSend(self)
+        if (waitMs > 0) throw limited('send', waitMs)
+        const question = {
+          userId: self,
+          sessionId: c.principal.sessionId,
+          conversationId,
+          head,
+          clientMessageId: clientMessageId ?? clock.id(),
+          content: message,
+          trace: c.requestId,
+        }
+        return stream ? streamed(turns, question) : await whole(turns, question)
+      },
+    }),
+    route({
+      method: 'POST',
+      path: '/conversations/:id/tools/:call_id',
+      auth: 'bearer',
+      tag: 'assistant',
+      summary: 'Allows or refuses a tool call that waits; once.',
+      params: strict({ id: s.Id, call_id: Type.String({ minLength: 1, maxLength: toolCallIdCharsMax }) }),
+      body: strict({ decision: s.Decision }),
+      answers: { 200: { schema: s.Decided, example: exampleDecision, doc: 'Decided; `duplicate` if it was before.' } },
+      refusals: [403, 404, 409],
+      async handle(c) {
+        const { id, call_id: callId } = c.params
+        const { decision } = c.body
+        const ack = await commands.ask(
+          c.principal.userId,
+          { type: 'tool.decide', conversationId: id, callId, decision },
+          c.requestId,
+        )
+        const body = {
+          conversation_id: id,
+          call_id: callId,
+          decision,
+          seq: ack.seq!,
+          duplicate: ack.duplicate ?? false,
+        }
+        return { status: 200, body }
+      },
+    }),
+  ]
+}
+
+type Question = Parameters<ChatTurns['follow']>[0]
+
+/** Waits for the end, or until somebody is to decide on a call. */
+async function whole(turns: ChatTurns, question: Question): Promise<Answer> {
+  const { conversationId } = question
+  let text = ''
+  let end: Extract<ServerFrame, { type: 'message.new' }> | undefined
+  const settled = Promise.withResolvers<void>()
+  const { answerId, close } = await turns.follow(question, {
+    emit(frame) {
+      if (frame.type === 'chat.stream') text += frame.content
+      else if (frame.type === 'message.new') end = frame
+      else if (frame.type === 'tool.called' && frame.approval === 'required') settled.resolve()
+    },
+    unsent: () => 0,
+    ended: () => settled.resolve(),
+  })
+  const timer = setTimeout(() => settled.resolve(), chatWaitMsMax)
+  try {
+    const before = end ? undefined : await turns.calls(conversationId, answerId)
+    if (!before?.isWaiting) await settled.promise
+    const { calls, isWaiting } = await turns.calls(conversationId, answerId)
+    if (!end && !isWaiting) {
+      const details = { outcome: 'unknown', conversation_id: conversationId, message_id: answerId }
+      throw new Refusal(
+        503,
+        'SERVICE_UNAVAILABLE',
+        'The answer is not complete yet. Ask again with the same id.',
+        details,
+        1000,
+      )
+    }
+    if (end?.finish === 'failed' && end.content === '') {
+      const details = { conversation_id: conversationId, message_id: answerId }
+      throw new Refusal(
+        503,
+        'SERVICE_UNAVAILABLE',
+        'The model cannot be reached now. Try again shortly.',
+        details,
+        1000,
+      )
+    }
+    return { status: 200, body: chatOf(conversationId, answerId, end?.content ?? text, calls, end?.tokens ?? noTokens) }
+  } finally {
+    clearTimeout(timer)
+    close()
+  }
+}
+
+function chatOf(
+  conversationId: string,
+  answerId: string,
+  response: string,
+  calls: ToolCallView[],
+  tokens: typeof noTokens,
+) {
+  return { conversation_id: conversationId, message_id: answerId, response, tool_calls: calls, tokens }
+}
+
+/** Each frame as an event of its type. The turn goes on if the reader leaves. */
+async function streamed(turns: ChatTurns, question: Question): Promise<Answer> {
+  const early: ServerFrame[] = []
+  let out: ServerResponse | undefined
+  let isOver = false
+  let heartbeat: NodeJS.Timeout | undefined
+  const write = (frame: ServerFrame) => out!.write(`event: ${frame.type}\ndata: ${JSON.stringify(frame)}\n\n`)
+  const finish = () => {
+    clearInterval(heartbeat)
+    close()
+    out?.end()
+  }
+  const { close } = await turns.follow(question, {
+    emit: frame => (out ? void write(frame) : void early.push(frame)),
+    unsent: () => out?.writableLength ?? 0,
+    ended() {
+      isOver = true
+      if (out) finish()
+    },
+  })
+  return {
+    status: 200,
+    stream(response) {
+      out = response
+      for (const frame of early.splice(0)) write(frame)
+      if (isOver) return finish()
+      // A comment now and then keeps proxies from closing a turn that waits for a person.
+      heartbeat = setInterval(() => response.write(': \n\n'), chatHeartbeatMs).unref()
+      response.on('close', () => {
+        clearInterval(heartbeat)
+        close()
+      })
+    },
+  }
+}
