@@ -53,6 +53,11 @@ test('[G0] what was not measured is neither met nor missed', () => {
   assert.match(goalsTable({}, {}, {}), /\| G1 .*\| – \|/)
 })
 
+test('[G0] a slow disk has a floor of its own', () => {
+  assert.equal(goals({ w1: 15_000 }, { w1: 1000 }, {}, 4)[0]!.isMet, true)
+  assert.equal(goals({ w1: 14_000 }, { w1: 1000 }, {}, 4)[0]!.isMet, false)
+})
+
 test('[G0] medians and spread', () => {
   assert.deepEqual(medianOf([{ w1: 3 }, { w1: 1 }, { w1: 2, fan: 5 }]), { w1: 2, fan: 5 })
   assert.equal(spreadOf([10, 12, 9]), 0.3)

@@ -38,11 +38,13 @@ export interface Ground {
   stop(): Promise<void>
 }
 
-export async function startGround(): Promise<Ground> {
+/** `flushMs`: each flush of the log takes so much longer; the one who flushes for the others sleeps before it does. */
+export async function startGround(flushMs = 0): Promise<Ground> {
   const home = mkdtempSync(path.join(tmpdir(), 'parley-bench-'))
   // As root the database runs as another user, who has to get here.
   chmodSync(home, 0o755)
-  const server = await startEmbedded(home, silentLog)
+  const slow = flushMs > 0 ? { commit_delay: flushMs * 1000, commit_siblings: 0 } : {}
+  const server = await startEmbedded(home, silentLog, slow)
   const redis = await RedisServer.start(home)
   return {
     databaseUrl: server.url,
