@@ -86,7 +86,8 @@ export function createTasks(db: TaskDb): Tasks {
         const kept = request.key && (await claim(sql, request, request.key))
         if (kept?.result) return kept.result
         const result =
-          kept?.refusal ?? ('failure' in parsed ? parsed.failure : await effect(sql, userId, parsed.call, request.hint))
+          kept?.refusal ??
+          ('failure' in parsed ? parsed.failure : await effect(sql, userId, parsed.call, request.hint, kept?.at))
         if (request.key && !kept?.refusal) await keep(sql, userId, request.key, result)
         await record(sql, request, result)
         return result
@@ -120,7 +121,7 @@ async function claim(
   sql: Sql,
   { userId, name, args }: TaskRequest,
   key: NonNullable<TaskRequest['key']>,
-): Promise<{ result?: ToolResult; refusal?: ToolFailure } | undefined> {
+): Promise<{ result?: ToolResult; refusal?: ToolFailure; at?: string } | undefined> {
   const hash = canonicalHash(name, args)
   if (key.kind === 'own') {
     await sql.query(
@@ -139,8 +140,15 @@ async function claim(
     if (!rows[0] || !hash.equals(rows[0].request_hash)) throw new KeyConflict()
     return { result: JSON.parse(rows[0].result) as ToolResult }
   }
-  const { rows } = await sql.query<{ hash: Buffer; result: string | null; is_allowed: boolean; is_open: boolean }>(
-    `select c.arguments_hash as hash, c.result::text, r.status <> 'ended' as is_open,
+  const { rows } = await sql.query<{
+    hash: Buffer
+    result: string | null
+    is_allowed: boolean
+    is_open: boolean
+    at: string
+  }>(
+    // Calls of one round are made together; what they make keeps the order in which it was asked for.
+    `select (c.called_at + c.ordinal * interval '1 microsecond')::text as at, c.arguments_hash as hash, c.result::text, r.status <> 'ended' as is_open,
             c.requester = $3 and r.requester = $3 and (c.approval = 'auto' or c.decision is not distinct from 'approve') as is_allowed
        from tool_call c join ai_run r on r.id = c.run_id where c.run_id = $1 and c.call_id = $2 for update of c`,
     [key.runId, key.callId, userId],
@@ -150,7 +158,7 @@ async function claim(
   // What was recorded, approved and asked for must be one and the same; a turn that has ended does nothing any more.
   if (!row?.is_open || !row.is_allowed || !hash.equals(row.hash))
     return { refusal: failure('Unauthorized', 'This call may not be made.') }
-  return undefined
+  return { at: row.at }
 }
 
 async function keep(sql: Sql, userId: string, key: NonNullable<TaskRequest['key']>, result: ToolResult): Promise<void> {
@@ -180,14 +188,20 @@ async function record(sql: Sql, request: TaskRequest, result: ToolResult): Promi
   )
 }
 
-async function effect(sql: Sql, userId: string, call: TaskCall, hint: string | undefined): Promise<ToolResult> {
+async function effect(
+  sql: Sql,
+  userId: string,
+  call: TaskCall,
+  hint: string | undefined,
+  at: string | undefined,
+): Promise<ToolResult> {
   switch (call.name) {
     case 'add_task': {
       const { rows } = await sql.query(
-        `insert into task (user_id, title, description)
-         select $1, $2, $3 where (select count(*) from task where user_id = $1) < $4
+        `insert into task (user_id, title, description, created_at, updated_at)
+         select $1, $2, $3, m.at, m.at from (select coalesce($5::timestamptz, clock_timestamp()) as at) m where (select count(*) from task where user_id = $1) < $4
          returning id as task_id, title, description, ${iso('created_at')} as created_at`,
-        [userId, call.title, call.description, tasksPerUserMax],
+        [userId, call.title, call.description, tasksPerUserMax, at ?? null],
       )
       if (!rows[0]) return failure('OperationFailed', `A list holds ${tasksPerUserMax} tasks; delete some first.`)
       return { success: true, ...rows[0] }
