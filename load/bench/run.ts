@@ -1,7 +1,7 @@
 /**
- * `npm run bench [-- --quick --reps n --flush-ms 4 --only sio|parley]`: Parley and the Socket.IO reference in turn, on one Postgres and one Redis, with raw
- * loops beside them; prints the goals with floor, aim and what was measured, and writes them into load/RESULTS.md. Refuses to
- * judge when the reference itself is not steady: its spread over the repetitions is printed with the table.
+ * `npm run bench [-- --quick --reps n --flush-ms 4 --only sio|parley]`: Parley and the Socket.IO reference in turn, on one
+ * Postgres and one Redis, with raw loops beside them; prints the goals with floor, aim and what was measured, and writes them
+ * into load/RESULTS.md. The reference's own spread is printed with the table: one that is not steady compares nothing.
  */
 import { type ChildProcess, fork } from 'node:child_process'
 import { availableParallelism, cpus, totalmem } from 'node:os'

@@ -43,7 +43,7 @@ export async function startGround(flushMs = 0): Promise<Ground> {
   const home = mkdtempSync(path.join(tmpdir(), 'parley-bench-'))
   // As root the database runs as another user, who has to get here.
   chmodSync(home, 0o755)
-  const slow = flushMs > 0 ? { commit_delay: flushMs * 1000, commit_siblings: 0 } : {}
+  const slow: Record<string, number> = flushMs > 0 ? { commit_delay: flushMs * 1000, commit_siblings: 0 } : {}
   const server = await startEmbedded(home, silentLog, slow)
   const redis = await RedisServer.start(home)
   return {
