@@ -3,18 +3,9 @@
  * other, as a day does; each names what it holds.
  */
 import assert from 'node:assert/strict'
-import type { Browser } from 'playwright-core'
 import { becomes, Person, password } from './person.ts'
-
-export interface Stage {
-  browser: Browser
-  url: string
-  people: Person[]
-  ada: Person
-  ben: Person
-}
-
-type Case = [name: string, run: (stage: Stage) => Promise<void>]
+import type { Case } from './stage.ts'
+import { toolCases } from './tool-cases.ts'
 
 const offlineNoise = /ERR_INTERNET_DISCONNECTED|WebSocket|ERR_NETWORK/
 
@@ -104,7 +95,7 @@ export const cases: Case[] = [
       await dialog.getByRole('button', { name: 'Create group' }).click()
       await ada.log.getByText('You added Ben').waitFor()
       await ben.open('Oslo trip')
-      await ben.log.getByText('Ada added You').waitFor()
+      await ben.log.getByText('Ada added you').waitFor()
       await ada.write('@assistant hello there')
       const answer = (person: Person) => person.rows.filter({ hasText: 'Copy' })
       await answer(ada).getByText('to you').waitFor()
@@ -328,6 +319,7 @@ export const cases: Case[] = [
       await phone.context.close()
     },
   ],
+  ...toolCases,
   [
     'themes are chosen and kept, and signing out closes the app',
     async ({ ada }) => {

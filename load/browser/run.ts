@@ -6,7 +6,8 @@ import { existsSync, mkdirSync } from 'node:fs'
 import path from 'node:path'
 import { chromium } from 'playwright-core'
 import { startProduct } from '#load/kit/product.ts'
-import { cases, type Stage } from './cases.ts'
+import { cases } from './cases.ts'
+import type { Stage } from './stage.ts'
 
 const places = [process.env['CHROMIUM'], '/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome']
 /** Nothing of the browser's own may reach the network: every request in the log is the app's. */

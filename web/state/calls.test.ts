@@ -24,6 +24,8 @@ test('C2 a call whose answer ended without its result is never shown as done or 
   assert.equal(stateOf(asked(), false), 'refused')
   assert.equal(stateOf(asked({ decision: 'approve', by: 'a' }), false), 'failed')
   assert.equal(decidedOf(asked(), false), 'over')
+  assert.equal(stateOf(asked({ status: 'error' }), true), 'refused')
+  assert.equal(decidedOf(asked({ status: 'error' }), true), 'over')
 })
 
 test('C3 an approval tells who decided, that nobody did, or that it was over', () => {

@@ -11,10 +11,9 @@ export type CallState = 'running' | 'waiting' | 'done' | 'failed' | 'refused'
 /** `isLive`: its answer is still being written. A call that outlived its answer did nothing that anybody knows of. */
 export function stateOf(call: TimelineCall, isLive: boolean): CallState {
   if (call.status === 'success') return 'done'
-  if (call.decision === 'reject') return 'refused'
-  if (call.status === 'error') return 'failed'
   const isUndecided = call.approval === 'required' && call.decision === undefined
-  if (!isLive) return isUndecided ? 'refused' : 'failed'
+  if (call.decision === 'reject') return 'refused'
+  if (!isLive || call.status === 'error') return isUndecided ? 'refused' : 'failed'
   return isUndecided ? 'waiting' : 'running'
 }
 

@@ -18,7 +18,7 @@ import {
 } from '#protos/timeline.ts'
 import { t } from '../i18n/t.ts'
 import type { ConversationDto, MemberDto, MessageDto } from '../wire/api.ts'
-import { titlesOf } from './calls.ts'
+import { mayDecide, stateOf, titlesOf } from './calls.ts'
 import type { People } from './people.svelte.ts'
 import { type Pending, type Position, type Row, rowsOf, type Tick, tickOf } from './rows.ts'
 
@@ -94,6 +94,16 @@ export class Room {
   readonly typists: readonly string[] = $derived.by(() => [...this.typing.keys()])
   /** Titles of the tasks that its calls told of, by id. */
   readonly taskTitles = $derived.by(() => titlesOf(this.timeline.calls))
+  /** Whether the assistant waits here for this person to decide; known of opened rooms. */
+  readonly asksMe: boolean = $derived.by(() => {
+    const open = new Set(this.timeline.answers.map(a => a.messageId))
+    return this.timeline.calls.some(
+      call =>
+        open.has(call.messageId) &&
+        stateOf(call, true) === 'waiting' &&
+        this.mayDecide(this.requesterOf(call.messageId)),
+    )
+  })
   /** The answer that is being written, if any. */
   readonly running = $derived.by(() => this.timeline.answers[0])
 
@@ -331,6 +341,10 @@ export class Room {
 
   role(userId: string): MemberRole {
     return this.members.find(m => m.user_id === userId)?.role ?? 'member'
+  }
+
+  mayDecide(requestedBy: string | undefined): boolean {
+    return mayDecide({ policy: this.toolPolicy, me: this.#me, myRole: this.role(this.#me), requestedBy })
   }
 
   /** Who asked for an answer; undefined where that lies before what is loaded. */

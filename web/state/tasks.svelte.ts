@@ -83,7 +83,7 @@ export class Tasks {
     switch (name) {
       case 'add_task': {
         const times = { created_at: told['created_at'] ?? ts, updated_at: told['created_at'] ?? ts, completed_at: null }
-        if (!known) this.items = [...this.items, { id, title, description, completed: false, ...times }]
+        if (!known) this.#insert({ id, title, description, completed: false, ...times })
         return true
       }
       case 'complete_task':
@@ -103,7 +103,7 @@ export class Tasks {
     if ('failure' in answer) return this.#failed(answer.failure)
     this.problem = ''
     const { value } = answer
-    if (!this.items.some(task => task.id === value.id)) this.items = [...this.items, value]
+    if (!this.items.some(task => task.id === value.id)) this.#insert(value)
     return true
   }
 
@@ -144,6 +144,13 @@ export class Tasks {
   dispose(): void {
     for (const timer of this.leaving.values()) clearTimeout(timer)
     this.leaving.clear()
+  }
+
+  /** In the server's order: oldest first. Calls of one round return in any. */
+  #insert(task: TaskDto): void {
+    const rank = ({ created_at, id }: TaskDto) => created_at + id
+    const at = this.items.findIndex(one => rank(one) > rank(task))
+    this.items = at < 0 ? [...this.items, task] : this.items.toSpliced(at, 0, task)
   }
 
   #put(task: TaskDto | undefined): boolean {
