@@ -152,7 +152,8 @@ export class EngineNode {
     return {
       DATABASE_URL: 'postgresql://sim/sim',
       RATE_LIMIT_SCALE: '1000',
-      ENGINE_HOST: this.name,
+      // An address of its own, and one that needs no certificates.
+      ENGINE_HOST: `127.0.1.${this.name.slice(1)}`,
       ENGINE_PORT: String(grpcPort),
       NODE_ID: this.name,
     }

@@ -18,7 +18,9 @@ export const status = {
 }
 const anyCredentials = { get: () => () => ({}) }
 export const credentials = new Proxy({}, anyCredentials)
+export const ChannelCredentials = new Proxy({}, anyCredentials)
 export const ServerCredentials = new Proxy({}, anyCredentials)
+export const experimental = new Proxy({}, anyCredentials)
 
 /** Messages behind a cut after which a writer is told to wait. */
 const unsentMax = 8
@@ -130,7 +132,7 @@ export class Client {
   makeBidiStreamRequest(): ClientStream {
     const { net, listeners, kernel: k } = services()
     const to = listeners.get(this.#addr)
-    const host = to?.proc.host ?? this.#addr.split(':')[0]!
+    const host = to?.proc.host ?? ''
     const [mine, theirs] = net.connect<Buffer, Buffer>(this.#proc, to && !to.proc.isDead ? to.proc : k.world)
     const stream = new ClientStream(mine)
     this.#streams.add(stream)
@@ -173,8 +175,9 @@ export class Server {
   bindAsync(at: string, _credentials: unknown, done: (error: Error | null, port: number) => void): void {
     const k = kernel()
     const proc = k.current
-    const port = Number(at.split(':').at(-1)) || 40000 + services().listeners.size
-    this.#addr = `${proc.host}:${port}`
+    const [host, wanted] = at.split(':')
+    const port = Number(wanted) || 40_000 + services().listeners.size
+    this.#addr = `${host}:${port}`
     services().listeners.set(this.#addr, { proc, server: this })
     k.at(proc, 1, () => done(null, port))
   }
