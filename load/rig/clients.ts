@@ -90,6 +90,7 @@ export class Device {
   async leave(how: 'clean' | 'cut', ms: number): Promise<void> {
     if (!this.#client || !this.#isReady) return
     const { actor, device } = this.#o
+    this.#o.history.write({ kind: 'leaving', connId: this.#connection })
     this.#closing = how === 'clean' ? 'clean' : 'planned'
     if (how === 'clean') this.#client.close()
     else this.#client.destroy()

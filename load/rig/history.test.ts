@@ -83,4 +83,6 @@ test('[C0] presence is true from ready to the end of the connection', () => {
     { user: 'ana', from: 1, to: 2, ended: 'clean' },
     { user: 'ana', from: 3, to: 4, ended: 'open' },
   ])
+  const leaving: Entry = { kind: 'leaving', connId: 1 }
+  assert.equal(fold(ready, leaving, closed).presenceTruth[0]!.to, 2, 'the goodbye ends it, not its answer')
 })

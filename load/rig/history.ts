@@ -100,7 +100,7 @@ export async function readHistory(file: string): Promise<Folded> {
 export function createFolder(): { add(entry: Entry & { t_ns: number }): void; end(): Folded } {
   const attempts = new Map<number, Attempt>()
   const streams = new Map<string, Stream>()
-  const devices = new Map<number, { device: string; actor: string; readyAt: number }>()
+  const devices = new Map<number, { device: string; actor: string; readyAt: number; leftAt?: number }>()
   const away = new Map<string, number>()
   const out: Folded = {
     attempts: [],
@@ -147,9 +147,14 @@ export function createFolder(): { add(entry: Entry & { t_ns: number }): void; en
         for (const [conv, seq] of Object.entries(e.heads)) item(e.connId, conv, { kind: 'head', seq, at })
         break
       }
+      case 'leaving': {
+        const open = devices.get(e.connId)
+        if (open) open.leftAt = at
+        break
+      }
       case 'closed': {
         const open = devices.get(e.connId)
-        if (open) out.presenceTruth.push({ user: e.actor, from: open.readyAt, to: at, ended: e.how })
+        if (open) out.presenceTruth.push({ user: e.actor, from: open.readyAt, to: open.leftAt ?? at, ended: e.how })
         if (!e.planned) away.set(e.device, at)
         devices.delete(e.connId)
         break
