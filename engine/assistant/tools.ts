@@ -141,7 +141,8 @@ export function parseCall(
   const known = specs[name].properties
   const isPublic = door === 'mcp' || door === 'stdio'
   const isRestUpdate = door === 'rest' && name === 'update_task'
-  if (isPublic && given['user_id'] !== undefined) {
+  // Somebody else's id is refused as that wherever it comes from; one's own only where a program may send it.
+  if (given['user_id'] !== undefined) {
     const id = given['user_id']
     if (typeof id !== 'string' || id.toLowerCase() !== userId) return wrong('This is not your id.', 'Unauthorized')
   }
