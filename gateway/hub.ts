@@ -222,10 +222,11 @@ export class Hub implements EngineSink {
   }
 
   receipt(label: Label, body: Uint8Array): void {
-    if (label.seq > 0) this.#deps.positions.note(label.principal, label.conversation, label.seq)
+    const { positions } = this.#deps
+    if (label.seq > 0) positions.note(label.principal, label.conversation, label.seq)
     const room = this.rooms.all.get(label.conversation)
     if (!room) return
-    const frame = frameText(body)
+    const frame = frameText(positions.raised(label.principal, label.conversation, label.seq, body))
     const key = `${label.conversation} ${label.principal}`
     for (const seat of room.seats) {
       if (seat.isJoined || seat.peer.userId === label.principal) seat.peer.outbox.latest(key, frame)

@@ -36,3 +36,23 @@ test('[POS3] a full table takes no more and keeps what it has', () => {
   positions.note('u0', 'room', 2)
   assert.deepEqual(positions.of('u0').seqs, [2])
 })
+
+test('[POS5] a receipt of an owner that knows less is raised to what was shown, one that knows more passes as it is', () => {
+  const { time, positions } = open()
+  positions.note('mia', 'room', 9)
+  const body = (readSeq: number, deliveredSeq: number) =>
+    Buffer.from(JSON.stringify({ type: 'receipt.updated', userId: 'mia', readSeq, deliveredSeq }))
+  const read = (seq: number, given: Buffer) =>
+    JSON.parse(Buffer.from(positions.raised('mia', 'room', seq, given)).toString()) as Record<string, unknown>
+  assert.deepEqual(read(0, body(4, 5)), { type: 'receipt.updated', userId: 'mia', readSeq: 9, deliveredSeq: 9 })
+  assert.deepEqual(read(7, body(7, 12)), { type: 'receipt.updated', userId: 'mia', readSeq: 9, deliveredSeq: 12 })
+  const higher = body(10, 10)
+  assert.equal(positions.raised('mia', 'room', 10, higher), higher)
+  const other = body(1, 1)
+  assert.equal(positions.raised('ola', 'room', 1, other), other)
+  time.mono = 29_000
+  read(0, body(4, 5))
+  time.mono = 31_000
+  positions.sweep()
+  assert.deepEqual(positions.of('mia').seqs, [9], 'kept while the store lacks it')
+})

@@ -38,6 +38,21 @@ export class Positions {
     this.size++
   }
 
+  /**
+   * A receipt's body, raised to what was shown before: a new owner knows only what its predecessor had stored, and no position
+   * may move back for those who watch. `seq`: the read position on its label; 0 when only the delivered one moved.
+   */
+  raised(userId: string, conversation: string, seq: number, body: Uint8Array): Uint8Array {
+    const known = this.#users.get(userId)?.get(conversation)
+    if (!known || seq >= known.seq) return body
+    const frame = JSON.parse(Buffer.from(body).toString()) as { readSeq: number; deliveredSeq: number }
+    if (frame.readSeq >= known.seq) return body
+    // The store does not have it yet: it is kept for as long as that is so.
+    known.at = this.#mono()
+    const deliveredSeq = Math.max(frame.deliveredSeq, known.seq)
+    return Buffer.from(JSON.stringify({ ...frame, readSeq: known.seq, deliveredSeq }))
+  }
+
   /** What is known of a user, as the two columns of a statement's parameter. */
   of(userId: string): { conversations: string[]; seqs: number[] } {
     const conversations: string[] = []
