@@ -15,6 +15,7 @@ import type { Stream, StreamItem } from '#load/kit/checkers-resume.ts'
 export type Entry =
   | { kind: 'reopen'; actor: string; device: string }
   | { kind: 'ready'; actor: string; device: string; connId: number; heads: Record<string, number> }
+  | { kind: 'leaving'; connId: number } // says goodbye; others may hear of it before the answer comes
   | {
       kind: 'closed'
       actor: string
