@@ -24,6 +24,7 @@ const usage = `parley: people and AI assistants in the same conversations
   parley seed --users n --tokens FILE            makes users, writes one token a line
   parley mcp --token TOKEN                       one's own tasks as tools over stdin and stdout
   parley model                                   the built-in model server by itself
+  parley certs [--out DIR] [--days n]            certificates for links between hosts (by openssl)
   parley config check                            whether all settings can be used
   parley --help
 
@@ -54,6 +55,8 @@ async function main(args: string[]): Promise<void> {
       return tools(config, rest)
     case 'model':
       return passOn('engine/assistant/dev-model.ts', [], {})
+    case 'certs':
+      return certs(rest, config)
     case 'config':
       if (rest[0] !== 'check') throw new StartError('parley config knows one word: check.')
       console.log('All settings can be used.')
@@ -164,6 +167,16 @@ async function tools(config: Config, args: string[]): Promise<void> {
   const { withDatabase } = await import('./process/database.ts')
   const log = openLog('warn', { node: 'mcp' }, process.stderr)
   await withDatabase(config, dataDirOf(config), log, url => passOn('gateway/mcp-stdio.ts', args, { DATABASE_URL: url }))
+}
+
+async function certs(args: string[], config: Config): Promise<void> {
+  const { makeCertificates } = await import('./process/certs.ts')
+  const folder = path.resolve(option(args, '--out') ?? (config.INTERNAL_TLS_DIR || path.join(config.DATA_DIR, 'certs')))
+  const days = Number(option(args, '--days') ?? 90)
+  if (!Number.isInteger(days) || days < 1 || days > 825) throw new StartError('--days is a number from 1 to 825.')
+  const made = await makeCertificates(folder, days)
+  console.log(`Made in ${folder}: ${made.join(', ')}.`)
+  console.log(`Give each host INTERNAL_TLS_DIR with ca.pem and the two files of its role; ca.key stays here.`)
 }
 
 function passOn(script: string, args: string[], env: Record<string, string>): Promise<void> {

@@ -14,6 +14,7 @@ import { processMono } from './control.ts'
 import { json, openAdmin, readiness } from './ops/admin.ts'
 import { systemClock } from './ops/clock.ts'
 import { type Config, ConfigError, readConfig } from './ops/config.ts'
+import { isLoopback, openIdentity } from './ops/identity.ts'
 import { type Log, openLog } from './ops/log.ts'
 import { openMetrics } from './ops/metrics.ts'
 import { watchThread } from './ops/thread-health.ts'
@@ -211,6 +212,21 @@ function tellParent(message: EngineReady | EngineThreads): void {
 /** A crashed parent is started again soon; its successor waits for our ports. */
 const orphanDrainMs = 1000
 
+/** In plaintext nothing may leave the machine. */
+function checkLinks({ ENGINE_HOST, INTERNAL_TLS_DIR }: Config): void {
+  if (INTERNAL_TLS_DIR === '') {
+    if (isLoopback(ENGINE_HOST)) return
+    throw new ConfigError(
+      `ENGINE_HOST ${ENGINE_HOST} is not loopback: set INTERNAL_TLS_DIR to a folder that parley certs made.`,
+    )
+  }
+  try {
+    openIdentity(INTERNAL_TLS_DIR, 'engine')
+  } catch (error) {
+    throw new ConfigError(`INTERNAL_TLS_DIR: ${(error as Error).message}. parley certs makes what is missing.`)
+  }
+}
+
 /** Waits for a predecessor of the same name to be gone; the name stays ours until this process ends. True: that is proved. */
 async function holdNode(name: string, log: Log): Promise<boolean> {
   for (const until = performance.now() + predecessorWaitMs; ; ) {
@@ -226,6 +242,7 @@ async function holdNode(name: string, log: Log): Promise<boolean> {
 
 try {
   const config = readConfig()
+  checkLinks(config)
   const log = openLog(config.LOG_LEVEL, { node: 'engine' })
   process.on('unhandledRejection', error => {
     log.error('nobody handled a failure', { err: error })

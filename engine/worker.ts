@@ -12,6 +12,7 @@ import { createToolbox, readPolicies } from './assistant/toolbox.ts'
 import { type FromWorker, processMono, type ToWorker, type WorkerData } from './control.ts'
 import { systemClock } from './ops/clock.ts'
 import { type Config, readConfig } from './ops/config.ts'
+import { openIdentity } from './ops/identity.ts'
 import { type Log, openLog } from './ops/log.ts'
 import { openMetrics } from './ops/metrics.ts'
 import { watchThread } from './ops/thread-health.ts'
@@ -127,7 +128,13 @@ async function serve({ port, worker, nodeId, incarnation }: WorkerData, config: 
   }
 
   const grpcPort = config.ENGINE_PORT === 0 ? 0 : config.ENGINE_PORT + worker
-  const listener = await openListener(relay, log, config.ENGINE_HOST, grpcPort)
+  const listener = await openListener(
+    relay,
+    log,
+    config.ENGINE_HOST,
+    grpcPort,
+    openIdentity(config.INTERNAL_TLS_DIR, 'engine'),
+  )
   const stopped = Promise.withResolvers<void>()
   port.on('message', (message: ToWorker) => {
     switch (message.kind) {

@@ -7,6 +7,7 @@ import { createEngineClient } from '#engine/client/engine.ts'
 import { openAdmin } from '#engine/ops/admin.ts'
 import { systemClock } from '#engine/ops/clock.ts'
 import { type Config, ConfigError, readConfig } from '#engine/ops/config.ts'
+import { openIdentity } from '#engine/ops/identity.ts'
 import { type Log, openLog } from '#engine/ops/log.ts'
 import { openMetrics } from '#engine/ops/metrics.ts'
 import { watchThread } from '#engine/ops/thread-health.ts'
@@ -111,6 +112,7 @@ async function run(config: Config, log: Log): Promise<void> {
     log,
     metrics,
     nodeId,
+    identity: openIdentity(config.INTERNAL_TLS_DIR, 'gateway'),
     readRoutes: () => readRoutes(database.pool, database.named),
     listen: changed => watchRouteMap(() => database.connect(), log, changed),
   })

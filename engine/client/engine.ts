@@ -3,6 +3,7 @@
  * they are answered, interest kept up over moves. Refuses to read frames; a caller never learns of a move.
  */
 import type { Clock } from '#engine/ops/clock.ts'
+import { type Identity, openIdentity } from '#engine/ops/identity.ts'
 import type { Log } from '#engine/ops/log.ts'
 import type { Metrics } from '#engine/ops/metrics.ts'
 import { failureFrame } from '#protos/failure.ts'
@@ -22,6 +23,8 @@ export interface EngineClientDeps {
   readRoutes(): Promise<RouteRow[]>
   /** This gateway's name, for the engine's logs. */
   nodeId: string
+  /** Nobody when not given: for loopback. */
+  identity?: Identity
   /** Calls back when the map may have changed; answers how to stop. */
   listen?: (changed: () => void) => () => void
 }
@@ -33,6 +36,7 @@ const allShards = Array.from({ length: shardCount }, (_, shard) => shard)
 
 export function createEngineClient(deps: EngineClientDeps): EngineClient {
   const { clock, metrics } = deps
+  const identity = deps.identity ?? openIdentity('', 'gateway')
   const pending = new Pending()
   const links = new Map<string, { link: WorkerLink; namedAt: number }>()
   /** Attempts that were sent once and forgotten; their late errors still find the socket. Two generations. */
@@ -52,7 +56,7 @@ export function createEngineClient(deps: EngineClientDeps): EngineClient {
       const known = links.get(addr)
       if (known) known.namedAt = now
       else {
-        const to = { addr, nodeId: deps.nodeId, clock, log: deps.log, metrics, up, down, letter, room }
+        const to = { addr, nodeId: deps.nodeId, identity, clock, log: deps.log, metrics, up, down, letter, room }
         links.set(addr, { link: createLink(to), namedAt: now })
       }
     }

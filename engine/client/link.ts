@@ -2,8 +2,9 @@
  * One stream to one worker: dials, greets, gathers letters, keeps credit both ways, dials again with back-off. A link never
  * replays anything: what it carried when it broke is told to nobody but `down`.
  */
-import { Client, type ClientDuplexStream, credentials } from '@grpc/grpc-js'
+import { Client, type ClientDuplexStream } from '@grpc/grpc-js'
 import type { Clock } from '#engine/ops/clock.ts'
+import type { Identity } from '#engine/ops/identity.ts'
 import { CreditPurse, CreditTab, LetterWriter } from '#engine/ops/letter-writer.ts'
 import type { Log } from '#engine/ops/log.ts'
 import type { Metrics } from '#engine/ops/metrics.ts'
@@ -33,6 +34,7 @@ export interface WorkerLink {
 export interface LinkDeps {
   addr: string
   nodeId: string
+  identity: Identity
   clock: Clock
   log: Log
   metrics: Metrics
@@ -79,7 +81,15 @@ export function createLink(deps: LinkDeps): WorkerLink {
   let isClosed = false
 
   function dial(): void {
-    const client = new Client(addr, credentials.createInsecure(), options)
+    let client: Client
+    try {
+      const own = deps.identity.client()
+      client = new Client(addr, own.credentials, { ...options, ...own.options })
+    } catch (error) {
+      log.error('the certificates cannot be used', { err: error })
+      timer = setTimeout(dial, linkBackoffMaxMs)
+      return
+    }
     const stream = client.makeBidiStreamRequest(path, requestSerialize, responseDeserialize)
     const writer = new LetterWriter(stream, letters => {
       metrics.parley_link_batches_total.inc({ direction: 'up' })

@@ -53,6 +53,10 @@ export const settings = {
   ENGINE_METRICS_PORT: number(9465, 0, 65_535, '', 'Port of the engine’s internal listener. 0 takes any free port.'),
   ENGINE_HOST: text('127.0.0.1', 'Address the engine’s worker threads listen on for gateways.'),
   ENGINE_PORT: number(0, 0, 65_535, '', 'First gRPC port of an engine; worker n takes this plus n. 0: any free port.'),
+  INTERNAL_TLS_DIR: text(
+    '',
+    'Folder of certificates for links between gateways and engines (parley certs). Needed when ENGINE_HOST is not loopback.',
+  ),
   APP_BASE_URL: text(
     '',
     'The address people use, for example https://chat.example.org. Absent: scheme and Host of the request.',

@@ -2,14 +2,8 @@
  * The gRPC listener of one worker: one long stream per gateway, raw bytes, and the standard health check. Turns streams into
  * calls of the relay and nothing more; refuses to look into a letter.
  */
-import {
-  Server,
-  ServerCredentials,
-  type ServerDuplexStream,
-  type ServerUnaryCall,
-  type sendUnaryData,
-  status,
-} from '@grpc/grpc-js'
+import { Server, type ServerDuplexStream, type ServerUnaryCall, type sendUnaryData, status } from '@grpc/grpc-js'
+import { type Identity, openIdentity } from '#engine/ops/identity.ts'
 import type { Log } from '#engine/ops/log.ts'
 import { LetterError } from '#protos/letter.ts'
 import { linkCreditBytes, linkKeepaliveMs, linkMessageBytesMax, linkSilentMs } from '#protos/limits.ts'
@@ -27,8 +21,14 @@ export interface Listener {
   close(): void
 }
 
-/** Listens on host:port; port 0 takes any free one. Throws when it cannot be bound. */
-export async function openListener(relay: Relay, log: Log, host: string, port: number): Promise<Listener> {
+/** Listens on host:port; port 0 takes any free one. Throws when it cannot be bound. `identity`: nobody when not given. */
+export async function openListener(
+  relay: Relay,
+  log: Log,
+  host: string,
+  port: number,
+  identity: Identity = openIdentity('', 'engine'),
+): Promise<Listener> {
   let isServing = true
   const open = new Set<Stream>()
   const server = new Server({
@@ -43,6 +43,10 @@ export async function openListener(relay: Relay, log: Log, host: string, port: n
   })
 
   function serveLink(stream: Stream): void {
+    if (!identity.admits(stream, ['gateway'])) {
+      fail(stream, status.PERMISSION_DENIED, 'only a gateway may open a link')
+      return
+    }
     const link = relay.open(stream)
     if (link === undefined) {
       fail(stream, status.RESOURCE_EXHAUSTED, 'too many links')
@@ -80,8 +84,7 @@ export async function openListener(relay: Relay, log: Log, host: string, port: n
       answer(null, isServing ? healthServing : healthNotServing),
   })
   const bound = await new Promise<number>((resolve, reject) => {
-    const credentials = ServerCredentials.createInsecure()
-    server.bindAsync(`${host.includes(':') ? `[${host}]` : host}:${port}`, credentials, (error, at) =>
+    server.bindAsync(`${host.includes(':') ? `[${host}]` : host}:${port}`, identity.server(), (error, at) =>
       error ? reject(error) : resolve(at),
     )
   })

@@ -29,7 +29,7 @@ export function readRoutes(at: Queryable, named = true): Promise<ShardAddress[]>
 
 /** Tells everybody who listens that rows of nodes or shards changed. */
 export async function noticeRouteMap(at: Queryable): Promise<void> {
-  await at.query("select pg_notify('parley_map', '')")
+  await at.query({ text: "select pg_notify('parley_map', '')" })
 }
 
 /**
