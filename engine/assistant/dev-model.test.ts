@@ -162,3 +162,17 @@ test('[M11] streamed, a call comes as its name and its arguments in pieces', () 
     )
     assert.equal(chunks.at(-1).finish_reason, 'tool_calls')
   }))
+
+test('[M12] a message may ask for a misbehaviour by name', () =>
+  withModel(async base => {
+    const status = async (content: string) =>
+      (await ask(base, { model: 'm', messages: [{ role: 'user', content }] })).status
+    assert.deepEqual(
+      [await status('#fault 429'), await status('#fault 500'), await status('#fault nothing')],
+      [429, 500, 200],
+    )
+    const quota = (await (
+      await ask(base, { model: 'm', messages: [{ role: 'user', content: 'Ana: #fault quota' }] })
+    ).json()) as Answer
+    assert.equal(quota.error.code, 'insufficient_quota')
+  }))

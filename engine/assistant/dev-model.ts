@@ -9,7 +9,7 @@ import type { AddressInfo } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { readConfig } from '#engine/ops/config.ts'
 import type { ChatMessage } from './dialogue.ts'
-import { countTokens, replyTo } from './replies.ts'
+import { countTokens, faultIn, replyTo } from './replies.ts'
 
 export const faultModels = [
   'fault-429',
@@ -159,7 +159,7 @@ function parseOrder(body: string): Order | undefined {
   const name = typeof model === 'string' && model !== '' ? model : 'parley-small'
   return {
     model: name,
-    fault: faultModels.find(f => f === name),
+    fault: faultModels.find(f => f === name) ?? faultModels.find(f => f === `fault-${faultIn(read)}`),
     messages: read,
     tools: toolsOf(tools),
     isStream: stream === true,

@@ -41,6 +41,12 @@ export function replyTo(messages: readonly ChatMessage[], tools: readonly string
   return { deltas: wordDeltas(next?.say ?? answerTo(messages)), calls: [], delayMs }
 }
 
+/** A misbehaviour that the last message asks for: `#fault cut`. For tests, and for people who want to see it. */
+export function faultIn(messages: readonly ChatMessage[]): string | undefined {
+  const last = messages.findLast(m => m.role === 'user')?.content ?? ''
+  return /^#fault ([a-z0-9]{1,16})(?!\S)/.exec(withoutAddress(last))?.[1]
+}
+
 /** What the tasks' rules make of it: what was said up to the question, and the rounds of calls after it. */
 function errandIn(messages: readonly ChatMessage[]) {
   const question = messages.findLastIndex(m => m.role === 'user')
