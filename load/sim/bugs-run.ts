@@ -17,6 +17,8 @@ for (const { name, about } of bugs) {
   const found = /^seed (\d+) fails.*\n {2}(.*)/m.exec(stdout)
   if (!found) missed++
   const s = ((performance.now() - began) / 1000).toFixed(1)
-  console.log(`${name}: ${found ? `seed ${found[1]} in ${s} s: ${found[2]!.slice(0, 120)}` : `NOT FOUND in ${s} s`} (${about})`)
+  console.log(
+    `${name}: ${found ? `seed ${found[1]} in ${s} s: ${found[2]!.slice(0, 120)}` : `NOT FOUND in ${s} s`} (${about})`,
+  )
 }
 process.exit(missed > 0 ? 1 : 0)

@@ -81,6 +81,17 @@ export interface RunRecord extends Row {
   segments: Map<number, string>
 }
 
+/** JSON as jsonb gives it back: shorter keys first, a space after colon and comma. */
+export function jsonb(text: string): string {
+  const write = (value: unknown): string => {
+    if (Array.isArray(value)) return `[${value.map(write).join(', ')}]`
+    if (typeof value !== 'object' || value === null) return JSON.stringify(value)
+    const entries = Object.entries(value).sort(([a], [b]) => a.length - b.length || (a < b ? -1 : 1))
+    return `{${entries.map(([key, v]) => `${JSON.stringify(key)}: ${write(v)}`).join(', ')}}`
+  }
+  return text.includes('\\u0000') ? text : write(JSON.parse(text))
+}
+
 export class PostgresModel {
   readonly nodes = new Map<string, NodeRecord>()
   readonly shards: ShardRecord[] = Array.from({ length: shardCount }, (_, shard) => ({
@@ -242,7 +253,7 @@ export class PostgresModel {
         if (epoch === undefined) continue
         const [conversation, senderId, clientId] = [conversations[i], senders[i], clients[i]]
         const of = { conversation, senderId, clientId, seq: seqs[i], messageId: messages[i], kind: kinds[i] }
-        events.push({ ...of, bodyHash: hashes[i], body: bodies[i], at: times[i], epoch })
+        events.push({ ...of, bodyHash: hashes[i], body: jsonb(bodies[i]), at: times[i], epoch })
       }
     }
     const segments: { run: string; at: number; text: string }[] = []
