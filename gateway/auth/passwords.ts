@@ -25,7 +25,7 @@ export function createPasswords(options: { cost: number; metrics: Metrics }): Pa
   let running = 0
   const waiting: (() => void)[] = []
   // Made at once, so that the first unknown user does not take longer than the second.
-  const nobody = hash(randomBytes(33).toString('base64'), { cost })
+  const nobody = hash(randomBytes(33).toString('base64'), cost)
   nobody.catch(() => {})
 
   async function run<T>(work: () => Promise<T>): Promise<T> {
@@ -45,7 +45,7 @@ export function createPasswords(options: { cost: number; metrics: Metrics }): Pa
   }
 
   return {
-    hash: password => run(() => hash(digestOf(password), { cost })),
+    hash: password => run(() => hash(digestOf(password), cost)),
     async matches(password, stored) {
       const against = stored ?? (await nobody)
       const isEqual = await run(() => verify(digestOf(password), against))
