@@ -8,6 +8,7 @@ import type { DurableFrame } from '#protos/catalogue.ts'
 import { tasksPerUserMax } from '#protos/limits.ts'
 import { reasonOf, t } from '../i18n/t.ts'
 import type { Api, ApiFailure, TaskDto } from '../wire/api.ts'
+import { dropped, foldResult, inserted, put } from './task-list.ts'
 
 /** A deleted task can be brought back for this long; only then does the server hear of it. */
 export const undoMs = 5000
@@ -61,7 +62,7 @@ export class Tasks {
         after = page.value.next
       } while (after !== undefined && items.length < tasksPerUserMax)
       if (this.#isStale) continue
-      this.items = items
+      this.#set(items)
       this.loaded = 'yes'
     }
   }
@@ -71,52 +72,31 @@ export class Tasks {
     if (this.loaded === 'no' || frame.status !== 'success') return
     if (requestedBy !== undefined && requestedBy !== this.#me) return
     if (frame.name === 'list_tasks') return
-    if (requestedBy === undefined || this.#reading || !this.#apply(frame)) void this.read()
-  }
-
-  /** Whether it could be folded. */
-  #apply({ name, result, ts }: DurableFrame<'tool.returned'>): boolean {
-    const told = (typeof result === 'object' && result !== null ? result : {}) as Partial<Record<string, string | null>>
-    const { task_id: id, title, description = null } = told
-    if (!id || !title) return false
-    const known = this.items.find(task => task.id === id)
-    switch (name) {
-      case 'add_task': {
-        const times = { created_at: told['created_at'] ?? ts, updated_at: told['created_at'] ?? ts, completed_at: null }
-        if (!known) this.#insert({ id, title, description, completed: false, ...times })
-        return true
-      }
-      case 'complete_task':
-        return this.#put(known && { ...known, completed: true, completed_at: told['completed_at'] ?? ts })
-      case 'update_task':
-        return this.#put(known && { ...known, title, description, updated_at: told['updated_at'] ?? ts })
-      case 'delete_task':
-        this.#drop(id)
-        return true
-      default:
-        return false
-    }
+    const isMine = requestedBy === this.#me
+    const items = isMine ? foldResult(this.items, frame.name, frame.result, frame.ts) : undefined
+    if (items) this.#set(items)
+    // What is being read may be older than this.
+    if (!items || this.#reading) void this.read()
   }
 
   async add(title: string): Promise<boolean> {
     const answer = await this.#api.addTask(title)
     if ('failure' in answer) return this.#failed(answer.failure)
     this.problem = ''
-    const { value } = answer
-    if (!this.items.some(task => task.id === value.id)) this.#insert(value)
+    this.#set(inserted(this.items, answer.value))
     return true
   }
 
   async change(task: TaskDto, change: { title?: string; completed?: boolean }): Promise<boolean> {
-    this.#put({ ...task, ...change })
+    this.#set(put(this.items, { ...task, ...change }))
     const answer = await this.#api.changeTask(task.id, change)
     if ('failure' in answer) {
-      if (answer.failure.status === 404) this.#drop(task.id)
-      else this.#put(task)
+      this.#set(answer.failure.status === 404 ? dropped(this.items, task.id) : put(this.items, task))
       return this.#failed(answer.failure)
     }
     this.problem = ''
-    return this.#put(answer.value)
+    this.#set(put(this.items, answer.value))
+    return true
   }
 
   /** Takes a task out after the time for second thoughts. */
@@ -137,7 +117,7 @@ export class Tasks {
     const answer = await this.#api.deleteTask(task.id)
     this.leaving.delete(task.id)
     if ('failure' in answer && answer.failure.status !== 404) this.#failed(answer.failure)
-    else this.#drop(task.id)
+    else this.#set(dropped(this.items, task.id))
   }
 
   /** What was still to be deleted stays: nobody sees any more that it would go. */
@@ -146,23 +126,9 @@ export class Tasks {
     this.leaving.clear()
   }
 
-  /** In the server's order: oldest first. Calls of one round return in any. */
-  #insert(task: TaskDto): void {
-    const rank = ({ created_at, id }: TaskDto) => created_at + id
-    const at = this.items.findIndex(one => rank(one) > rank(task))
-    this.items = at < 0 ? [...this.items, task] : this.items.toSpliced(at, 0, task)
-  }
-
-  #put(task: TaskDto | undefined): boolean {
-    const at = this.items.findIndex(one => one.id === task?.id)
-    if (!task || at < 0) return false
-    this.items = this.items.with(at, task)
-    return true
-  }
-
-  #drop(id: string): void {
-    this.undo(id)
-    this.items = this.items.filter(task => task.id !== id)
+  #set(items: readonly TaskDto[]): void {
+    this.items = items
+    for (const id of this.leaving.keys()) if (!items.some(task => task.id === id)) this.undo(id)
   }
 
   #failed({ status, code }: ApiFailure): false {
