@@ -1,5 +1,12 @@
 create sequence owner_epoch;
 
+create table ai_context (
+  run_id uuid not null,
+  round integer not null,
+  conversation_id uuid not null,
+  seqs bigint[] not null,
+  at timestamp with time zone not null default clock_timestamp()
+);
 create table ai_run (
   id uuid not null,
   conversation_id uuid not null,
@@ -220,6 +227,9 @@ create table users (
   updated_at timestamp with time zone not null default clock_timestamp()
 );
 
+alter table ai_context add constraint ai_context_pkey PRIMARY KEY (run_id, round);
+alter table ai_context add constraint ai_context_conversation_id_fkey FOREIGN KEY (conversation_id) REFERENCES conversation(id) ON DELETE CASCADE;
+alter table ai_context add constraint ai_context_round_check CHECK ((round >= 0));
 alter table ai_run add constraint ai_run_answer_id_key UNIQUE (answer_id);
 alter table ai_run add constraint ai_run_pkey PRIMARY KEY (id);
 alter table ai_run add constraint ai_run_conversation_id_fkey FOREIGN KEY (conversation_id) REFERENCES conversation(id) ON DELETE CASCADE;
@@ -294,6 +304,7 @@ alter table users add constraint users_email_check CHECK ((char_length(email) <=
 alter table users add constraint users_role_check CHECK ((role = ANY (ARRAY['user'::text, 'moderator'::text, 'admin'::text])));
 alter table users add constraint users_username_check CHECK ((username ~ '^[a-z0-9_]{1,30}$'::text));
 
+CREATE INDEX ai_context_conversation ON ai_context USING btree (conversation_id);
 CREATE INDEX ai_run_conversation ON ai_run USING btree (conversation_id, question_seq);
 CREATE INDEX ai_run_open ON ai_run USING btree (shard_id) WHERE (status <> 'ended'::text);
 CREATE INDEX audit_actor ON audit USING btree (actor_id, at);
@@ -382,6 +393,7 @@ AS $function$
 
 CREATE TRIGGER shard_remember AFTER UPDATE ON shard FOR EACH ROW WHEN ((old.epoch IS DISTINCT FROM new.epoch)) EXECUTE FUNCTION shard_remember();
 
+grant delete, insert, select on ai_context to parley_engine;
 grant delete, insert, select, update on ai_run to parley_engine;
 grant delete, insert, select, update on ai_segment to parley_engine;
 grant delete, insert, select, update on ai_slot to parley_engine;
@@ -401,6 +413,7 @@ grant delete, insert, select on shard_history to parley_engine;
 grant delete, insert, select, update on task to parley_engine;
 grant delete, insert, select, update on tool_call to parley_engine;
 grant select on users to parley_engine;
+grant select on ai_context to parley_gateway;
 grant select on ai_run to parley_gateway;
 grant select on ai_segment to parley_gateway;
 grant select on ai_slot to parley_gateway;

@@ -134,6 +134,10 @@ export interface Directory {
   takeSlot(requester: string, runId: string): Promise<boolean>
   /** Names for the assistant's context, by user id. */
   names(userIds: readonly string[]): Promise<Map<string, { username: string | null; displayName: string | null }>>
+  /** Whom of these the user has blocked: their words are not put before the model on the user's behalf. */
+  blockedBy(userId: string, others: readonly string[]): Promise<string[]>
+  /** Keeps which messages a round of a run was shown; the first record of a round stays. */
+  noteContext(context: { runId: string; round: number; conversation: string; seqs: readonly number[] }): Promise<void>
   /** Removes segments of ended runs. */
   purgeSegments(runIds: readonly string[]): Promise<void>
 }

@@ -245,3 +245,25 @@ test('[T20] a stop while a tool is at work tells its result first', async t => {
   assert.deepEqual(kindsOf(w), ['tool.called', 'tool.returned', 'message.new'])
   assert.equal(bodies(w, 'tool.returned')[0].status, 'success')
 })
+
+test('[X5] blocked people’s words are not shown to the model, and what was shown is kept by position', async t => {
+  const box = new Box()
+  const w = new Worker(undefined, { toolbox: box })
+  t.after(() => w.close())
+  w.provider.script = script([[calls(add('a'))], [say('ok'), stop]])
+  await w.ask(ann, create)
+  w.database.blocks.add(`${ann}>${ben}`)
+  await w.ask(ben, { type: 'message.send', conversationId: room, clientMessageId: idOf(2, 'd'), content: 'hear me' })
+  await w.ask(ann, { type: 'message.send', conversationId: room, clientMessageId: idOf(3, 'd'), content: 'first' })
+  await w.ask(ann, question)
+  await done(w)
+  const shown = w.provider.requests[0]!.messages.map(m => m.content)
+  assert.deepEqual([shown.some(c => c.includes('hear me')), shown.some(c => c.includes('first'))], [false, true])
+  assert.deepEqual(
+    [...w.database.contexts.values()],
+    [
+      [4, 5],
+      [4, 5],
+    ],
+  )
+})

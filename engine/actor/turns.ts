@@ -6,7 +6,7 @@ import { isAtTools, isUndecided, roundOf } from '#engine/conversation/calls.ts'
 import type { RunEvent } from '#engine/conversation/events.ts'
 import { estimateTokens } from '#engine/conversation/runs.ts'
 import { type Run, runningOf, type State } from '#engine/conversation/state.ts'
-import { type Said, transcript } from '#engine/conversation/transcript.ts'
+import { chosen, type Said, transcript } from '#engine/conversation/transcript.ts'
 import { assistantId, nameId } from '#protos/ids.ts'
 import { contextEventsMax, contextTokensMax, replayBytesMax, slotRetryMs, toolsParallelMax } from '#protos/limits.ts'
 import type { Context } from './context.ts'
@@ -259,8 +259,18 @@ export class Turns {
     const speakers = [...new Set(said.map(s => s.senderId))].filter(id => id !== assistantId)
     const names = state.kind === 'group' ? await directory.names(speakers) : undefined
     const nameOf = names && ((id: string) => names.get(id)?.displayName ?? names.get(id)?.username ?? 'someone')
+    // Whom the requester has blocked is not put before the model on the requester's behalf.
+    const blocked = state.kind === 'group' ? new Set(await directory.blockedBy(run.requester, speakers)) : new Set()
+    const heard = said.filter(s => !blocked.has(s.senderId))
     this.#hint = said.find(s => s.seq === run.questionSeq)?.content ?? ''
-    const lines = transcript({ systemPrompt, said, questionSeq: run.questionSeq, nameOf, tokensMax: contextTokensMax })
+    const given = { systemPrompt, said: heard, questionSeq: run.questionSeq, nameOf, tokensMax: contextTokensMax }
+    const lines = transcript(given)
+    await directory.noteContext({
+      runId: run.id,
+      round: roundOf(run),
+      conversation: this.#conversation,
+      seqs: chosen(given).map(s => s.seq),
+    })
     return [...lines, ...roundsOf(run)]
   }
 }

@@ -18,7 +18,7 @@ export interface Said {
 /** Characters that count as one token where no tokenizer is asked. */
 const charsPerToken = 4
 
-export function transcript(given: {
+interface Given {
   systemPrompt: string
   /** Messages in order of seq; deleted ones have no content and are left out. */
   said: readonly Said[]
@@ -26,24 +26,30 @@ export function transcript(given: {
   /** Who speaks, for rooms of several; undefined: one person, no names needed. */
   nameOf: ((userId: string) => string) | undefined
   tokensMax: number
-}): Line[] {
+}
+
+export function transcript(given: Given): Line[] {
+  return [{ role: 'system', content: given.systemPrompt }, ...chosen(given).map(said => lineOf(said, given.nameOf))]
+}
+
+/** Which messages are shown, in their order; the question stays last, whatever was said after it. */
+export function chosen(given: Given): Said[] {
   const { systemPrompt, said, questionSeq, nameOf, tokensMax } = given
-  const lineOf = ({ senderId, content }: Said): Line =>
-    senderId === assistantId
-      ? { role: 'assistant', content }
-      : { role: 'user', content: nameOf ? `${nameOf(senderId)}: ${content}` : content }
   const question = said.find(s => s.seq === questionSeq)
   // Answers to earlier questions may come after this question in the log; later questions have turns of their own.
   const before = said.filter(s => s.seq !== questionSeq && (s.seq < questionSeq || s.senderId === assistantId))
-  const lines: Line[] = question ? [lineOf(question)] : []
-  let left = tokensMax * charsPerToken - systemPrompt.length - (lines[0]?.content.length ?? 0)
+  const used: Said[] = question ? [question] : []
+  let left = tokensMax * charsPerToken - systemPrompt.length - (question ? lineOf(question, nameOf).content.length : 0)
   for (const one of before.toReversed()) {
     if (one.content === '') continue
-    const line = lineOf(one)
-    left -= line.content.length
+    left -= lineOf(one, nameOf).content.length
     if (left < 0) break
-    lines.unshift(line)
+    used.unshift(one)
   }
-  // The question stays last, whatever was said after it.
-  return [{ role: 'system', content: systemPrompt }, ...lines]
+  return used
+}
+
+function lineOf({ senderId, content }: Said, nameOf: Given['nameOf']): Line {
+  if (senderId === assistantId) return { role: 'assistant', content }
+  return { role: 'user', content: nameOf ? `${nameOf(senderId)}: ${content}` : content }
 }

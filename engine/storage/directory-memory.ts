@@ -151,6 +151,17 @@ export function createMemoryDirectory(database: MemoryDatabase): Directory {
       )
     },
 
+    async blockedBy(userId, others) {
+      await turn()
+      return others.filter(other => database.blocks.has(`${userId}>${other}`))
+    },
+
+    async noteContext({ runId, round, seqs }) {
+      await turn()
+      const key = `${runId}/${round}`
+      if (!database.contexts.has(key)) database.contexts.set(key, seqs)
+    },
+
     async purgeSegments(runIds) {
       await turn()
       for (const id of runIds) {

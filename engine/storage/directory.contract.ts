@@ -144,6 +144,19 @@ export function directoryContract(name: string, open: () => Promise<DirectoryWor
     ])
   })
 
+  contract('D1 of some people it tells whom a user has blocked, one way only; a context is kept once', async (b, w) => {
+    const [ann, bob, eve] = [await w.user('ann'), await w.user('bob'), await w.user('eve')]
+    const s = await makeRoom(b, 'dm', [ann, bob])
+    s.send({ side: { kind: 'block', blocker: ann, blocked: bob, set: true, at: 1_700_000_000_000 } })
+    await settled(s)
+    assert.deepEqual(await w.directory.blockedBy(ann, [bob, eve]), [bob])
+    assert.deepEqual(await w.directory.blockedBy(bob, [ann, eve]), [])
+    assert.deepEqual(await w.directory.blockedBy(ann, []), [])
+    const context = { runId: randomUUID(), round: 0, conversation: s.conversation, seqs: [1, 2] }
+    await w.directory.noteContext(context)
+    await w.directory.noteContext({ ...context, seqs: [3] })
+  })
+
   contract('D2 blocks of a dm come with it, and are found before it exists', async (b, w) => {
     const [ann, bob] = [await w.user('ann'), await w.user('bob')]
     const other = await makeRoom(b, 'group', [ann])

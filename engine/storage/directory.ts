@@ -111,6 +111,14 @@ select conversation_id, user_id, seq, max(delivered_at), max(read_at)
     name: 'dir_names',
     text: `select id, username, display_name as "displayName" from users where id = any($1::uuid[])`,
   },
+  blockedBy: {
+    name: 'dir_blocked',
+    text: `select blocked_id as id from blocks where blocker_id = $1 and blocked_id = any($2::uuid[])`,
+  },
+  noteContext: {
+    name: 'dir_context',
+    text: `insert into ai_context (run_id, round, conversation_id, seqs) values ($1, $2, $3, $4) on conflict do nothing`,
+  },
   purgeSegments: {
     name: 'dir_purge_segments',
     text: `delete from ai_segment g using ai_run a where g.run_id = any($1::uuid[]) and a.id = g.run_id and a.status = 'ended'`,
@@ -201,6 +209,15 @@ export function createDirectory({ pool, named = true }: { pool: Pool; named?: bo
         named,
       )
       return new Map(found.map(({ id, ...names }) => [id, names]))
+    },
+
+    async blockedBy(userId, others) {
+      if (others.length === 0) return []
+      return (await rows<{ id: string }>(pool, sql.blockedBy, [userId, others], named)).map(row => row.id)
+    },
+
+    async noteContext({ runId, round, conversation, seqs }) {
+      await rows(pool, sql.noteContext, [runId, round, conversation, seqs], named)
     },
 
     async purgeSegments(runIds) {

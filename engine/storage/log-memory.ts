@@ -46,6 +46,8 @@ export class MemoryDatabase {
   readonly blocks = new Set<string>()
   /** `${user}/${n}` → run. */
   readonly slots = new Map<string, string>()
+  /** `${run}/${round}` → positions. */
+  readonly contexts = new Map<string, readonly number[]>()
   readonly names = new Map<string, { username: string | null; displayName: string | null }>()
   #epoch = 0
 
