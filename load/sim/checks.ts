@@ -126,6 +126,11 @@ export function differences({ clients, postgres }: World): string[] {
   return out
 }
 
+/** jsonb keeps no order of keys. */
 function plain(t: Timeline): string {
-  return JSON.stringify(t, (_key, value: unknown) => (value instanceof Map ? [...value].sort() : value))
+  return JSON.stringify(t, (_key, value: unknown) => {
+    if (value instanceof Map) return [...value].sort()
+    if (typeof value !== 'object' || value === null || Array.isArray(value)) return value
+    return Object.fromEntries(Object.entries(value).sort(([x], [y]) => (x < y ? -1 : 1)))
+  })
 }

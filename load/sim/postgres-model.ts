@@ -393,6 +393,9 @@ export class PostgresModel {
         }
         return [{ held: isHeld }]
       }
+      case 'dir_context':
+        // What a turn was shown; nobody here asks.
+        return []
       case 'dir_free_slots':
         for (const [slot, run] of this.slots) {
           if (slot.startsWith(v[0]) && this.runs.get(run)?.status === 'ended') this.slots.delete(slot)

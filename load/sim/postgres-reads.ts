@@ -54,6 +54,8 @@ function engineRead(db: PostgresModel, name: string, v: Values): Row[] {
       return conversations(v[0]).map(c => activationOf(db, c))
     case 'dir_blocks':
       return [`${v[0]}>${v[1]}`, `${v[1]}>${v[0]}`].filter(p => db.blocks.has(p)).map(pair => ({ pair }))
+    case 'dir_blocked':
+      return v[1].filter((id: string) => db.blocks.has(`${v[0]}>${id}`)).map((id: string) => ({ id }))
     case 'dir_lookup':
       return v[0].flatMap((conversation: string, i: number) => {
         const event = db.clients.get(`${conversation}/${v[1][i]}/${v[2][i]}`)
