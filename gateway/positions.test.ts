@@ -50,6 +50,8 @@ test('[POS5] a receipt of an owner that knows less is raised to what was shown, 
   assert.equal(positions.raised('mia', 'room', 10, higher), higher)
   const other = body(1, 1)
   assert.equal(positions.raised('ola', 'room', 1, other), other)
+  positions.raised('ola', 'room', 0, body(6, 7))
+  assert.deepEqual(positions.of('ola').seqs, [6], 'shown with a delivered position')
   time.mono = 29_000
   read(0, body(4, 5))
   time.mono = 31_000

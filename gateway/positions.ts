@@ -44,9 +44,13 @@ export class Positions {
    */
   raised(userId: string, conversation: string, seq: number, body: Uint8Array): Uint8Array {
     const known = this.#users.get(userId)?.get(conversation)
-    if (!known || seq >= known.seq) return body
+    if (seq > 0 && seq >= (known?.seq ?? 0)) return body
     const frame = JSON.parse(Buffer.from(body).toString()) as { readSeq: number; deliveredSeq: number }
-    if (frame.readSeq >= known.seq) return body
+    if (!known || frame.readSeq >= known.seq) {
+      // Shown by this, whatever moved it: a send moves its sender's position without a receipt of its own.
+      if (frame.readSeq > 0) this.note(userId, conversation, frame.readSeq)
+      return body
+    }
     // The store does not have it yet: it is kept for as long as that is so.
     known.at = this.#mono()
     const deliveredSeq = Math.max(frame.deliveredSeq, known.seq)
