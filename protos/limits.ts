@@ -188,6 +188,18 @@ export const handOverShardsMax = 8
 export const workerStartMsMax = 20_000
 /** Threads of one index that end this often within 5 s of their start: the process gives up and is started afresh. */
 export const workerQuickDeathsMax = 5
+/** A worker that is not reached for so long although its lease is renewed is suspected; said again every so often. */
+export const suspectAfterMs = 10_000
+export const suspectEveryMs = 5000
+/** Two gateways that suspect the same engine within this allow burying it. */
+export const suspicionWindowMs = 30_000
+export const suspectReportersMin = 2
+/** A gateway that reaches no owner for so long sends its clients elsewhere. */
+export const cutOffMs = 10_000
+/** Streams that a worker passes on to another for gateways that cannot reach it. */
+export const hopsPerWorkerMax = 64
+/** A link that goes over another worker looks this often whether the direct way is open again. */
+export const hopProbeMs = 5000
 /** How long /metrics waits for a thread before it answers without it. */
 export const metricsWaitMs = 500
 /** How long a leaving engine hands its shards over while another one is up; running turns may end meanwhile. */
@@ -208,6 +220,10 @@ export const idleTimeoutMs = 20_000
 export const turnTimeoutMs = 180_000
 export const upstreamRetriesMax = 2
 export const upstreamRetryWindowMs = 30_000
+/** A turn whose provider has no quota left asks again after what it was told, else after this, doubled each time. */
+export const quotaRetryMs = 60_000
+/** Then it fails. */
+export const quotaWaitMsMax = 3_600_000
 /** A `retry-after` above this is not waited for within a turn. */
 export const upstreamRetryAfterMsMax = 10_000
 /** Bytes of one response of the model: 64 KiB of text in one-byte deltas of 250 bytes of JSON fit twice. */

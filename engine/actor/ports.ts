@@ -244,6 +244,8 @@ export type TurnEvent =
       finish: 'stop' | 'length' | 'filtered' | 'failed' | 'stopped'
       /** Of a failure: connect, first_token, idle, deadline, protocol, refused, quota, breaker. */
       reason?: string
+      /** Of `quota`: what the provider asked for, ms. */
+      retryAfterMs?: number
       /** From the provider's usage, else estimated. */
       tokens: { input: number; output: number; total: number; estimated: boolean }
     }

@@ -8,7 +8,7 @@ import type { ToolStatus } from '#engine/conversation/effects.ts'
 import type { Tokens } from '#engine/conversation/events.ts'
 import type { Run, ToolCall } from '#engine/conversation/state.ts'
 import type { Finish } from '#protos/catalogue.ts'
-import { deltaGatherMs, outputTokensMax, stopToolWaitMs } from '#protos/limits.ts'
+import { deltaGatherMs, outputTokensMax, quotaRetryMs, quotaWaitMsMax, stopToolWaitMs } from '#protos/limits.ts'
 import type { Context } from './context.ts'
 import type { ModelCall, TurnMessage } from './ports.ts'
 
@@ -30,6 +30,8 @@ export class Turn {
   #isPulling = false
   #round = -1
   #endedAt = 0
+  /** Ends a wait for the provider's quota. */
+  #wake: (() => void) | undefined
   /** Of the rounds before. */
   #spent: Tokens = { input: 0, output: 0, total: 0 }
   #full = ''
@@ -80,7 +82,22 @@ export class Turn {
     if (this.#isPulling || this.end || round <= this.#round) return
     this.#isPulling = true
     this.#round = round
-    await this.#pull(messages, trace)
+    const { clock, metrics } = this.#context
+    for (let tries = 0; ; tries++) {
+      const asked = await this.#pull(messages, trace)
+      if (!asked || this.end) break
+      // Nothing was shown of this round, so asking again later still gives one answer.
+      const waitMs = asked.retryAfterMs ?? quotaRetryMs * 2 ** tries
+      if (clock.mono() - this.#startedAt + waitMs > quotaWaitMsMax) {
+        this.finish(asked.end)
+        break
+      }
+      metrics.parley_upstream_retries_total.inc()
+      await new Promise<void>(go => {
+        this.#wake = go
+        this.#context.timers.after(waitMs, go)
+      })
+    }
     this.#isPulling = false
     this.#offer()
   }
@@ -115,12 +132,17 @@ export class Turn {
     return this.end !== undefined && (this.#calling.size === 0 || mono - this.#endedAt >= stopToolWaitMs)
   }
 
-  async #pull(messages: () => Promise<TurnMessage[]>, trace: string): Promise<void> {
+  /** One request. Answers the end that it would have, if it is the quota that is missing. */
+  async #pull(
+    messages: () => Promise<TurnMessage[]>,
+    trace: string,
+  ): Promise<{ end: TurnEnd; retryAfterMs: number | undefined } | undefined> {
     const { provider, toolbox, log, backlog } = this.#context
     try {
       const prompt = await messages()
       this.#promptUnits = prompt.reduce((sum, m) => sum + m.content.length, 0)
-      if (this.end) return
+      if (this.end) return undefined
+      const before = this.#full.length
       const request = {
         runId: this.runId,
         messages: prompt,
@@ -130,20 +152,24 @@ export class Turn {
         trace,
       }
       for await (const event of provider.stream(request)) {
-        if (this.end) return
+        if (this.end) return undefined
         if (event.kind === 'calls' && toolbox && event.calls.length > 0) {
           this.#spent = sum(this.#spent, event.tokens)
           this.asked = event.calls
-          return
+          return undefined
         }
         if (event.kind === 'calls') break
         if (event.kind === 'end') {
           const reason = event.finish === 'failed' ? (event.reason ?? 'protocol') : undefined
-          return this.finish({
+          const end = {
             finish: event.finish,
             tokens: sum(this.#spent, event.tokens),
             ...(reason === undefined ? {} : { reason }),
-          })
+          }
+          const isQuota = reason === 'quota' && this.#full.length === before
+          if (isQuota) return { end, retryAfterMs: event.retryAfterMs }
+          this.finish(end)
+          return undefined
         }
         this.#push(event.text)
         await backlog.room()
@@ -153,6 +179,7 @@ export class Turn {
       log.error('a turn failed outside the provider', { messageId: this.runId, err: error })
       this.finish({ finish: 'failed', tokens: this.#estimate(), reason: 'protocol' })
     }
+    return undefined
   }
 
   /** Ends it now, from our side, with what was received. The provider is told and not waited for. */
@@ -166,6 +193,7 @@ export class Turn {
     this.#endedAt = this.#context.clock.mono()
     this.asked = undefined
     this.#abort.abort()
+    this.#wake?.()
     if (this.#calling.size > 0) this.#context.timers.after(stopToolWaitMs + 1, this.#offer)
     const { metrics, clock } = this.#context
     metrics.parley_turns_ended_total.inc({ finish: end.finish })
@@ -204,6 +232,7 @@ export class Turn {
     this.#account(0)
     this.end ??= { finish: 'interrupted', tokens: this.#estimate() }
     this.#abort.abort()
+    this.#wake?.()
   }
 
   #push(piece: string): void {

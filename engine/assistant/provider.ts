@@ -223,7 +223,8 @@ export function createProvider(deps: ProviderDeps): Provider {
     if (end.kind === 'stopped') return { kind: 'end', finish: 'stopped', tokens }
     if (end.reason === 'filtered') return { kind: 'end', finish: 'filtered', tokens }
     log.warn('a model call failed', { traceId: request.trace, code: end.reason })
-    return { kind: 'end', finish: 'failed', reason: end.reason, tokens }
+    const wait = end.reason === 'quota' && end.retryAfterMs !== undefined ? { retryAfterMs: end.retryAfterMs } : {}
+    return { kind: 'end', finish: 'failed', reason: end.reason, ...wait, tokens }
   }
 }
 

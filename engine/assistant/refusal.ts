@@ -41,7 +41,10 @@ export function classifyRefusal(error: unknown): Failed {
   if (retried.has(status)) return { kind: 'failed', reason: 'refused', mayRetry: true, counts: true }
   if (status === 429) {
     if (quotaCodes.has(code ?? '') || quotaCodes.has(type ?? '')) {
-      return { kind: 'failed', reason: 'quota', mayRetry: false, counts: false }
+      // Hours may pass until a quota is there again: that is waited for outside the call.
+      const waitMs = readRetryAfterMs(headers)
+      const wait = waitMs === undefined ? {} : { retryAfterMs: waitMs }
+      return { kind: 'failed', reason: 'quota', mayRetry: false, counts: false, ...wait }
     }
     const retryAfterMs = readRetryAfterMs(headers)
     const mayRetry = retryAfterMs === undefined || retryAfterMs <= upstreamRetryAfterMsMax
