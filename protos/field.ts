@@ -59,7 +59,7 @@ export const content: Field<string> = {
     typeof v === 'string' &&
     v.length > 0 &&
     v.length <= contentBytesMax &&
-    /\S/u.test(v) &&
+    /\P{White_Space}/u.test(v) &&
     isStorable(v) &&
     codePoints(v) <= contentCharsMax &&
     utf8.encode(v).length <= contentBytesMax

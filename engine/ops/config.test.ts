@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { generateKeyPairSync } from 'node:crypto'
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
@@ -24,6 +25,19 @@ test('[CFG3] every default can be written into the environment and read back', (
   }
 })
 
+test('[CFG6] good addresses, networks, origins and keys pass', () => {
+  const pem = generateKeyPairSync('ed25519').privateKey.export({ type: 'pkcs8', format: 'pem' }).toString()
+  readConfig({
+    APP_BASE_URL: 'https://chat.example.org',
+    CORS_ALLOWED_ORIGINS: 'http://localhost:5173, https://a.org/',
+    TRUSTED_PROXIES: '127.0.0.1, 10.0.0.0/8, fd00::/8',
+    DATABASE_URL: 'postgresql://app@/parley?host=%2Ftmp',
+    REDIS_URL: 'redis://127.0.0.1:6379/0',
+    JWT_SIGNING_KEY: pem,
+    MODERATOR_EMAILS: 'a@b.org',
+  })
+})
+
 test('[CFG4] help and .env.example name every setting with a sentence', () => {
   const help = helpLines()
   for (const [name, setting] of Object.entries(settings)) {
@@ -44,6 +58,18 @@ const refused: [Record<string, string>, RegExp][] = [
   [{ GUEST_ENABLED: 'maybe' }, /^GUEST_ENABLED: /],
   [{ LOG_LEVEL: 'loud' }, /^LOG_LEVEL: "loud".*One of: trace, debug/],
   [{ DATABASE_POOLER: 'none' }, /^DATABASE_POOLER: /],
+  [{ PORT: '3.5' }, /^PORT: /],
+  [{ APP_BASE_URL: 'notaurl' }, /^APP_BASE_URL: /],
+  [{ OPENAI_BASE_URL: 'foo' }, /^OPENAI_BASE_URL: /],
+  [{ CORS_ALLOWED_ORIGINS: '*' }, /^CORS_ALLOWED_ORIGINS: /],
+  [{ CORS_ALLOWED_ORIGINS: 'https://a.org/path' }, /^CORS_ALLOWED_ORIGINS: /],
+  [{ TRUSTED_PROXIES: '10.0.0.0/8,abc' }, /^TRUSTED_PROXIES: /],
+  [{ TRUSTED_PROXIES: '10.0.0.0/33' }, /^TRUSTED_PROXIES: /],
+  [{ MODERATOR_EMAILS: 'foo' }, /^MODERATOR_EMAILS: /],
+  [{ DATABASE_URL: 'mysql://x' }, /^DATABASE_URL: this value cannot be used/],
+  [{ REDIS_URL: 'http://x' }, /^REDIS_URL: this value cannot be used/],
+  [{ JWT_SIGNING_KEY: 'abc' }, /^JWT_SIGNING_KEY: this value cannot be used/],
+  [{ SYSTEM_PROMPT_FILE: '/nowhere/prompt' }, /^SYSTEM_PROMPT_FILE: /],
   [{ DATABASE_URL_FILE: '/nowhere/secret' }, /^DATABASE_URL_FILE: cannot read \/nowhere\/secret \(ENOENT\)$/],
 ]
 for (const [env, said] of refused) {

@@ -2,7 +2,9 @@
  * Every setting, once: name, type, default, unit and a sentence. The environment is read here and nowhere else.
  * `NAME_FILE` may hold the path of a file with the value. `.env.example` and `parley --help` are made from this table.
  */
+import { createPrivateKey } from 'node:crypto'
 import { readFileSync } from 'node:fs'
+import { isIP } from 'node:net'
 
 interface Setting<T> {
   parse(text: string): T | undefined
@@ -14,6 +16,41 @@ interface Setting<T> {
 }
 
 const text = (fallback: string, doc: string): Setting<string> => ({ parse: t => t, default: fallback, doc })
+/** A setting whose value must pass a test before anything starts. */
+const checked = <T>(setting: Setting<T>, isGood: (value: T) => boolean): Setting<T> => ({
+  ...setting,
+  parse: t => {
+    const value = setting.parse(t)
+    return value !== undefined && isGood(value) ? value : undefined
+  },
+})
+const hasScheme = (url: string, ...schemes: string[]) => URL.canParse(url) && schemes.includes(new URL(url).protocol)
+const isWebUrl = (url: string) => hasScheme(url, 'http:', 'https:')
+const isOrigin = (url: string) => isWebUrl(url) && new URL(url).origin === url.replace(/\/$/, '').toLowerCase()
+const isNetwork = (entry: string) => {
+  const [address, bits, ...rest] = entry.split('/') as [string, string?, ...string[]]
+  const family = isIP(address)
+  return (
+    family !== 0 &&
+    rest.length === 0 &&
+    (bits === undefined || (/^\d+$/.test(bits) && +bits <= (family === 4 ? 32 : 128)))
+  )
+}
+const isSigningKey = (pem: string) => {
+  try {
+    return createPrivateKey(pem).asymmetricKeyType === 'ed25519'
+  } catch {
+    return false
+  }
+}
+const isReadable = (file: string) => {
+  try {
+    readFileSync(file)
+    return true
+  } catch {
+    return false
+  }
+}
 const secret = (doc: string): Setting<string> => ({ parse: t => t, default: '', doc, secret: true })
 const list = (doc: string): Setting<string[]> => ({
   parse: t =>
@@ -47,38 +84,65 @@ const oneOf = <const T extends string>(fallback: T, words: readonly T[], doc: st
 export const settings = {
   // Where it listens
   HOST: text('0.0.0.0', 'Address the public listener binds to.'),
-  PORT: number(3000, 0, 65_535, '', 'Public port: web app, REST, WebSocket. 0 takes any free port.'),
+  PORT: checked(
+    number(3000, 0, 65_535, '', 'Public port: web app, REST, WebSocket. 0 takes any free port.'),
+    Number.isInteger,
+  ),
   METRICS_HOST: text('127.0.0.1', 'Address of the internal listener (health, metrics).'),
-  METRICS_PORT: number(9464, 0, 65_535, '', 'Port of the gateway’s internal listener. 0 takes any free port.'),
-  ENGINE_METRICS_PORT: number(9465, 0, 65_535, '', 'Port of the engine’s internal listener. 0 takes any free port.'),
+  METRICS_PORT: checked(
+    number(9464, 0, 65_535, '', 'Port of the gateway’s internal listener. 0 takes any free port.'),
+    Number.isInteger,
+  ),
+  ENGINE_METRICS_PORT: checked(
+    number(9465, 0, 65_535, '', 'Port of the engine’s internal listener. 0 takes any free port.'),
+    Number.isInteger,
+  ),
   ENGINE_HOST: text('127.0.0.1', 'Address the engine’s worker threads listen on for gateways.'),
-  ENGINE_PORT: number(0, 0, 65_535, '', 'First gRPC port of an engine; worker n takes this plus n. 0: any free port.'),
+  ENGINE_PORT: checked(
+    number(0, 0, 65_535, '', 'First gRPC port of an engine; worker n takes this plus n. 0: any free port.'),
+    Number.isInteger,
+  ),
   INTERNAL_TLS_DIR: text(
     '',
     'Folder of certificates for links between gateways and engines (parley certs). Needed when ENGINE_HOST is not loopback.',
   ),
-  APP_BASE_URL: text(
-    '',
-    'The address people use, for example https://chat.example.org. Absent: scheme and Host of the request.',
+  APP_BASE_URL: checked(
+    text('', 'The address people use, for example https://chat.example.org. Absent: scheme and Host of the request.'),
+    isWebUrl,
   ),
-  CORS_ALLOWED_ORIGINS: list('Other web origins that may call the API and open sockets, comma separated.'),
-  TRUSTED_PROXIES: list('Addresses whose X-Forwarded-* headers are believed, comma separated.'),
+  CORS_ALLOWED_ORIGINS: checked(
+    list('Other web origins that may call the API and open sockets, comma separated.'),
+    all => all.every(isOrigin),
+  ),
+  TRUSTED_PROXIES: checked(list('Addresses whose X-Forwarded-* headers are believed, comma separated.'), all =>
+    all.every(isNetwork),
+  ),
   // Where it keeps things
   DATA_DIR: text('./.parley', 'Folder of the embedded database and of what the node keeps.'),
-  DATABASE_URL: { ...secret('Postgres to use instead of the embedded one.') },
+  DATABASE_URL: checked({ ...secret('Postgres to use instead of the embedded one.') }, url =>
+    /^postgres(ql)?:\/\//.test(url),
+  ),
   DATABASE_POOL_MAX: number(10, 2, 90, 'connections', 'Most connections of one process to Postgres.'),
   DATABASE_POOLER: oneOf('session', ['session', 'transaction'] as const, 'Kind of pooler between Parley and Postgres.'),
-  REDIS_URL: { ...secret('Redis for presence, rate leases and receipts. Absent: kept in the one gateway’s memory.') },
+  REDIS_URL: checked(
+    { ...secret('Redis for presence, rate leases and receipts. Absent: kept in the one gateway’s memory.') },
+    url => hasScheme(url, 'redis:', 'rediss:'),
+  ),
   // Accounts
-  JWT_SIGNING_KEY: {
-    ...secret('Private key (PEM, Ed25519) that signs access tokens. Absent: made once and kept in the database.'),
-  },
+  JWT_SIGNING_KEY: checked(
+    {
+      ...secret('Private key (PEM, Ed25519) that signs access tokens. Absent: made once and kept in the database.'),
+    },
+    isSigningKey,
+  ),
   ACCESS_TOKEN_TTL_S: number(900, 1, 86_400, 's', 'Life of an access token.'),
   REFRESH_TOKEN_TTL_S: number(30 * 86_400, 60, 366 * 86_400, 's', 'Absolute life of a session.'),
   REFRESH_IDLE_TTL_S: number(14 * 86_400, 60, 366 * 86_400, 's', 'Life of a session that is not refreshed.'),
   BCRYPT_COST: number(12, 4, 16, '', 'Cost of a password hash; each step doubles it.'),
   GUEST_ENABLED: flag(false, 'Whether people may chat as guests.'),
-  MODERATOR_EMAILS: list('E-mail addresses of moderators, comma separated.'),
+  MODERATOR_EMAILS: checked(list('E-mail addresses of moderators, comma separated.'), all =>
+    all.every(e => e.includes('@')),
+  ),
   // Limits
   RATE_LIMIT_SCALE: number(1, 0.001, 1_000_000, '×', 'Multiplies every rate with its burst; no size.'),
   SOCKETS_PER_ADDRESS: number(100, 0, 1_000_000, 'sockets', 'Most open sockets of one address. 0: no limit.'),
@@ -92,16 +156,28 @@ export const settings = {
     'Over how long clients are asked to come back when a gateway restarts.',
   ),
   // Assistant
-  OPENAI_BASE_URL: text('', 'OpenAI-compatible API of the assistant. Absent with no key: the built-in model.'),
+  OPENAI_BASE_URL: checked(
+    text('', 'OpenAI-compatible API of the assistant. Absent with no key: the built-in model.'),
+    isWebUrl,
+  ),
   OPENAI_API_KEY: { ...secret('Key for that API.') },
   OPENAI_MODEL: text('parley-small', 'Model of the assistant.'),
-  MODEL_PORT: number(3100, 0, 65_535, '', 'Port of the built-in model server, on 127.0.0.1. 0: any free port.'),
-  SYSTEM_PROMPT_FILE: text('', 'File with the assistant’s system prompt. Absent: the built-in one.'),
+  MODEL_PORT: checked(
+    number(3100, 0, 65_535, '', 'Port of the built-in model server, on 127.0.0.1. 0: any free port.'),
+    Number.isInteger,
+  ),
+  SYSTEM_PROMPT_FILE: checked(
+    text('', 'File with the assistant’s system prompt. Absent: the built-in one.'),
+    isReadable,
+  ),
   TOOL_POLICIES: list(
     'What the assistant’s tools may do, as name=auto|ask|off, comma separated. delete_task asks, the others act at once.',
   ),
   // Engine
-  ENGINE_THREADS: number(0, 0, 64, 'threads', 'Worker threads of an engine. 0: cores − 1, at least 1.'),
+  ENGINE_THREADS: checked(
+    number(0, 0, 64, 'threads', 'Worker threads of an engine. 0: cores − 1, at least 1.'),
+    Number.isInteger,
+  ),
   ENGINE_HEAP_MB: number(1024, 64, 65_536, 'MB', 'Heap limit of one worker thread.'),
   NODE_ID: text('', 'Name of this node among others. Absent: host name and role.'),
   // Seeing it

@@ -41,6 +41,7 @@ test('J-06 every refusal has error, error_code, request_id and the headers that 
     ['GET', '/nowhere', {}, '404 NOT_FOUND'],
     ['GET', '/api/nowhere', {}, '404 NOT_FOUND'],
     ['DELETE', '/me', {}, '405 INVALID_REQUEST'],
+    ['GET', '/users/me', {}, '405 INVALID_REQUEST'],
     ['PUT', '/api/conversations', {}, '405 INVALID_REQUEST'],
     ['GET', '/me', {}, '401 UNAUTHORIZED'],
     ['GET', '/me', { token: ada.token, headers: { accept: 'text/html' } }, '406 INVALID_REQUEST'],
@@ -182,14 +183,18 @@ test('3.3 two Authorization headers are nobody’s; a broken or slow request is 
   assert.ok(performance.now() - started < 3000)
   const pipelined = await raw('GET /healthz HTTP/1.1\r\nHost: x\r\n\r\nGET /healthz HTTP/1.1\r\nHost: x\r\n\r\n')
   assert.equal(pipelined.match(/HTTP\/1\.1 200/g)?.length, 2)
+  const offered = await raw('GET /me HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n')
+  assert.match(offered, /^HTTP\/1\.1 401 /, 'an offer of another protocol changes nothing')
   assert.match(await raw(`GET /me HTTP/1.1\r\nHost: x\r\nX-Big: ${'x'.repeat(20_000)}\r\n\r\n`), /^HTTP\/1\.1 431 /)
 })
 
-test('healthz is alive; readyz names what is missing', async () => {
+test('healthz is alive; readyz says no more than whether it is, what is missing stays inside', async () => {
   assert.equal((await http.call('GET', '/healthz')).status, 200)
   const ready = await http.call('GET', '/api/readyz')
   assert.equal(ready.status, 503)
-  assert.deepEqual(ready.body.checks, { database: 'ok', engine: 'away', revocation: 'ok', draining: 'no' })
+  assert.deepEqual(ready.body, { status: 'unavailable' })
+  const inside = await http.deps.health.ready()
+  assert.deepEqual(inside.body['checks'], { database: 'ok', engine: 'away', revocation: 'ok', draining: 'no' })
 })
 
 test('J-07 an engine that is away is 503 with Retry-After', async () => {

@@ -33,7 +33,12 @@ export async function buildHttp(deps: HttpDeps): Promise<FastifyInstance> {
     bodyLimit: restBodyBytesMax,
     requestTimeout: timeoutMs,
     // Node looks for late requests in rounds; the default of 30 s would make 15 s mean 45.
-    http: { connectionsCheckingInterval: Math.min(1000, timeoutMs / 2), headersTimeout: Math.min(10_000, timeoutMs) },
+    http: {
+      connectionsCheckingInterval: Math.min(1000, timeoutMs / 2),
+      headersTimeout: Math.min(10_000, timeoutMs),
+      // Some clients offer HTTP/2 with every request: an offer that nobody takes is an ordinary request.
+      shouldUpgradeCallback: (request: { url?: string }) => /^\/ws(\/chat)?\/?(\?|$)/.test(request.url ?? ''),
+    },
     forceCloseConnections: 'idle',
     return503OnClosing: false,
     genReqId: () => clock.id(),
@@ -212,7 +217,14 @@ export async function buildHttp(deps: HttpDeps): Promise<FastifyInstance> {
   // --- what is not REST ---------------------------------------------------------------------------------------------------
   for (const [path, ask] of [
     ['/healthz', async () => health.live()],
-    ['/readyz', () => health.ready()],
+    [
+      '/readyz',
+      async () => {
+        // Which part is missing is for the internal listener.
+        const { status, body } = await health.ready()
+        return { status, body: { status: body['status'] } }
+      },
+    ],
   ] as const) {
     for (const url of pathsOf(path)) {
       remember(url, 'GET')
@@ -221,6 +233,13 @@ export async function buildHttp(deps: HttpDeps): Promise<FastifyInstance> {
         return reply.status(status).header('content-type', 'application/json; charset=utf-8').send(body)
       })
     }
+  }
+  // No person can have this name, so reading it is a wrong method of `POST /users/me`.
+  for (const url of pathsOf('/users/me')) {
+    app.get(url, async (request, reply) => {
+      reply.header('allow', 'POST, OPTIONS')
+      return fail(new Refusal(405, 'INVALID_REQUEST', 'Only POST here.'), request, reply)
+    })
   }
   const document = JSON.stringify(openApiOf(specs, config.APP_BASE_URL))
   await addPages(app, { document, webDist: deps.webDist, remember })

@@ -173,7 +173,9 @@ function parseMark(text: string | undefined, field: string): Mark | undefined {
   if (id) return { id }
   const isTime = /^\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d{1,9})?)?(Z|[+-]\d\d:\d\d)$/.test(text)
   const at = isTime ? Date.parse(text) : Number.NaN
-  if (Number.isNaN(at)) throw invalid('A seq, a message id or a time.', field)
+  // A day that its month does not have would roll over into the next.
+  const isDay = isTime && new Date(`${text.slice(0, 10)}T00:00:00Z`).getUTCDate() === Number(text.slice(8, 10))
+  if (!isDay || Number.isNaN(at)) throw invalid('A seq, a message id or a time.', field)
   return { at }
 }
 
