@@ -6,30 +6,20 @@ import { SvelteMap } from 'svelte/reactivity'
 import type { ConversationKind, DurableFrame, FleetingFrame, MemberRole, ToolPolicy } from '#protos/catalogue.ts'
 import { typingMs, unreadMax } from '#protos/limits.ts'
 import {
-  callsToldBy,
   emptyTimeline,
   foldDelta,
   foldFact,
   foldJoined,
   type Timeline,
   type TimelineCall,
-  type TimelineMessage,
   type TimelineNotice,
 } from '#protos/timeline.ts'
 import { t } from '../i18n/t.ts'
 import type { ConversationDto, MemberDto, MessageDto } from '../wire/api.ts'
 import { mayDecide, stateOf, titlesOf } from './calls.ts'
+import { callsBefore, type Preview, previewOf, timelineMessage } from './history.ts'
 import type { People } from './people.svelte.ts'
 import { type Pending, type Position, type Row, rowsOf, type Tick, tickOf } from './rows.ts'
-
-export interface Preview {
-  seq: number
-  messageId: string
-  senderId: string
-  content: string
-  ts: string
-  isDeleted: boolean
-}
 
 export type Loaded = 'no' | 'loading' | 'yes' | 'failed' | 'missing'
 
@@ -308,12 +298,11 @@ export class Room {
     const tail = this.timeline.tail
     const older = messages.filter(m => m.seq < tail).map(timelineMessage)
     const from = older[0]?.seq ?? tail
-    // Calls whose own events were not read are known from the answers that made them.
-    const calls = mergeCalls(between.calls, this.timeline.calls)
-    for (const m of messages) {
-      const told = { seq: m.seq, messageId: m.id, ts: m.created_at }
-      if (m.seq < tail) calls.unshift(...callsToldBy(m.tool_calls, told, calls))
-    }
+    const calls = callsBefore(
+      messages.filter(m => m.seq < tail),
+      between.calls,
+      this.timeline.calls,
+    )
     this.timeline = {
       ...this.timeline,
       tail: isStart ? 1 : from,
@@ -355,48 +344,5 @@ export class Room {
     if (answer?.requestedBy) return answer.requestedBy
     const inReplyTo = answer?.inReplyTo ?? messages.find(m => m.messageId === messageId)?.inReplyTo
     return messages.find(m => m.seq === inReplyTo)?.senderId
-  }
-}
-
-/** A call that began in the earlier part and went on in the later one is one call. */
-function mergeCalls(earlier: readonly TimelineCall[], later: readonly TimelineCall[]): TimelineCall[] {
-  const merged = later.map(l => {
-    const e = earlier.find(c => c.callId === l.callId && c.messageId === l.messageId)
-    return e ? { ...l, ...e, ...decidedIn(l), ...(l.status ? { status: l.status, result: l.result } : {}) } : l
-  })
-  return [...earlier.filter(e => !later.some(c => c.callId === e.callId && c.messageId === e.messageId)), ...merged]
-}
-
-function decidedIn({ decision, by, decidedTs }: TimelineCall): Partial<TimelineCall> {
-  if (decision === undefined) return {}
-  return { decision, ...(by === undefined ? {} : { by }), ...(decidedTs === undefined ? {} : { decidedTs }) }
-}
-
-function previewOf(m: MessageDto): Preview {
-  return {
-    seq: m.seq,
-    messageId: m.id,
-    senderId: m.sender_id,
-    content: m.content,
-    ts: m.created_at,
-    isDeleted: m.deleted_at !== null,
-  }
-}
-
-function timelineMessage(m: MessageDto): TimelineMessage {
-  return {
-    seq: m.seq,
-    messageId: m.id,
-    senderId: m.sender_id,
-    role: m.role,
-    content: m.content,
-    ts: m.created_at,
-    deleted: m.deleted_at !== null,
-    reactions: new Map(),
-    ...(m.client_message_id ? { clientMessageId: m.client_message_id } : {}),
-    ...(m.reply_to ? { replyTo: m.reply_to } : {}),
-    ...(m.edited_at ? { editedTs: m.edited_at } : {}),
-    ...(m.finish ? { finish: m.finish } : {}),
-    ...(m.tokens ? { tokens: m.tokens } : {}),
   }
 }
