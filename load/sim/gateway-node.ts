@@ -11,7 +11,7 @@ import { openLog } from '#engine/ops/log.ts'
 import { openMetrics } from '#engine/ops/metrics.ts'
 import { createMemoryStore } from '#engine/soft/memory.ts'
 import { openOrm } from '#engine/storage/orm.ts'
-import { readRoutes, watchRouteMap } from '#engine/storage/route-map.ts'
+import { readRoutes, suspectAddress, watchRouteMap } from '#engine/storage/route-map.ts'
 import { Connection } from '#gateway/connection.ts'
 import { drainSockets } from '#gateway/drain.ts'
 import { Hub } from '#gateway/hub.ts'
@@ -168,6 +168,7 @@ export class GatewayNode {
       metrics,
       nodeId,
       readRoutes: () => readRoutes(database.pool, database.named),
+      suspect: addr => suspectAddress(database.pool, addr, nodeId, database.named),
       listen: changed => watchRouteMap(() => database.connect(), log, changed),
     })
     const sockets = new Sockets(clock)
@@ -199,6 +200,9 @@ export class GatewayNode {
       ended: (connection: Connection) => sockets.ended(connection),
     }
     await engine.start(hub)
+    setInterval(() => {
+      if (engine.isCutOff?.()) for (const connection of sockets.open.values()) connection.end(1012)
+    }, 500)
     let last = 0
     const accept = (end: End<Down, Up>, token: string) => {
       end.send({ kind: 'open' })

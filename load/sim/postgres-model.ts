@@ -3,7 +3,7 @@
  * atomically, by the statement's name. Held against real Postgres by a test. Refuses to know connections, time or faults.
  */
 import { sideParts } from '#engine/storage/sides.ts'
-import { leaseMs, shardCount, turnsRunningPerUserMax } from '#protos/limits.ts'
+import { leaseMs, shardCount, suspectReportersMin, suspicionWindowMs, turnsRunningPerUserMax } from '#protos/limits.ts'
 import { readStatement } from './postgres-reads.ts'
 
 export type Row = Record<string, unknown>
@@ -100,6 +100,8 @@ export class PostgresModel {
     owner: null,
     worker: null,
   }))
+  /** Incarnation → reporter → when. */
+  readonly suspicions = new Map<string, Map<string, number>>()
   /** Every epoch given out, with the statement that did it. */
   readonly history: (ShardRecord & { by: string })[] = []
   readonly conversations = new Map<string, ConversationRecord>()
@@ -122,6 +124,7 @@ export class PostgresModel {
     this.hasMoved = false
     if (name.startsWith('parley_commit_')) return this.#commit(Number(name.slice(14)), text, values)
     if (name.startsWith('own_')) return this.#own(name, values as never[], now)
+    if (name === 'routes_suspect') return this.#suspect(values as string[], now)
     if (name.startsWith('log_')) return this.#look(name, values as never[])
     return this.#write(name, values as never[]) ?? readStatement(this, name, text, values as never[])
   }
@@ -163,10 +166,19 @@ export class PostgresModel {
       case 'own_read_nodes':
         return [...this.nodes.values()]
           .sort((a, b) => (a.incarnation < b.incarnation ? -1 : 1))
-          .map(({ expiresAt, ...row }) => ({ ...row, expired: expiresAt < now }))
+          .map(({ expiresAt, ...row }) => {
+            const suspected = this.#isSuspected(row.incarnation, now)
+            return { ...row, expired: expiresAt < now, suspected }
+          })
       case 'own_bury': {
         const row = node(v[0])
         if (!row || row.beat !== v[1] || !(row.expiresAt < now || v[2])) return []
+        row.state = 'dead'
+        return [{ incarnation: row.incarnation }]
+      }
+      case 'own_bury_suspect': {
+        const row = node(v[0])
+        if (!row || !this.#isSuspected(row.incarnation, now)) return []
         row.state = 'dead'
         return [{ incarnation: row.incarnation }]
       }
@@ -222,6 +234,20 @@ export class PostgresModel {
       default:
         throw new Error(`the model does not know ${name}`)
     }
+  }
+
+  #suspect([addr, reporter]: readonly string[], now: number): Row[] {
+    for (const n of this.nodes.values()) {
+      if (n.state === 'dead' || !n.addrs.includes(addr!)) continue
+      const of = this.suspicions.get(n.incarnation) ?? new Map<string, number>()
+      this.suspicions.set(n.incarnation, of.set(reporter!, now))
+    }
+    return []
+  }
+
+  #isSuspected(incarnation: string, now: number): boolean {
+    const of = [...(this.suspicions.get(incarnation)?.values() ?? [])]
+    return of.filter(at => at > now - suspicionWindowMs).length >= suspectReportersMin
   }
 
   #isDead(incarnation: string): boolean {

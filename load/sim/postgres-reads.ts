@@ -82,6 +82,8 @@ function engineRead(db: PostgresModel, name: string, v: Values): Row[] {
         .filter(e => e.seq > v[1])
         .slice(0, v[2])
         .map(({ seq, messageId, kind, at, body }) => ({ seq, messageId, kind, at, body, deleted: false }))
+    case 'routes_known':
+      return [...db.nodes.values()].some(n => n.state !== 'dead' && n.addrs.includes(v[0])) ? [{ one: 1 }] : []
     case 'routes':
       return db.shards.map(({ shard, epoch, owner, worker }) => {
         const node = owner === null ? undefined : db.nodes.get(owner)

@@ -3,19 +3,16 @@
  * that ends a stream on which nothing gets through, back-pressure behind a cut. Refuses everything else of gRPC.
  */
 import { EventEmitter } from 'node:events'
-import { linkKeepaliveMs, linkSilentMs } from '#protos/limits.ts'
+import { Metadata, status } from '@grpc/grpc-js'
+import { linkConnectMs, linkKeepaliveMs, linkSilentMs } from '#protos/limits.ts'
 import { kernel } from '../globals.ts'
 import type { Proc } from '../kernel.ts'
 import type { End } from '../network.ts'
 import { services } from '../services.ts'
 
-export const status = {
-  RESOURCE_EXHAUSTED: 8,
-  INVALID_ARGUMENT: 3,
-  UNAVAILABLE: 14,
-  UNAUTHENTICATED: 16,
-  PERMISSION_DENIED: 7,
-}
+// Codes, metadata and the like are the real ones.
+export * from '@grpc/grpc-js'
+
 const anyCredentials = { get: () => () => ({}) }
 export const credentials = new Proxy({}, anyCredentials)
 export const ChannelCredentials = new Proxy({}, anyCredentials)
@@ -30,14 +27,14 @@ class Stream extends EventEmitter {
   readonly end$: End<Buffer, Buffer>
   #isOver = false
   #isBlocked = false
+  #isPaused = false
+  #unread: Buffer[] = []
 
   constructor(end: End<Buffer, Buffer>) {
     super()
     this.end$ = end
     end.listen({
-      message: data => {
-        if (!this.#isOver) this.emit('data', data)
-      },
+      message: data => this.take(data),
       ended: () => this.lost(),
     })
     this.#watch()
@@ -45,6 +42,23 @@ class Stream extends EventEmitter {
 
   get isOver(): boolean {
     return this.#isOver
+  }
+
+  take(data: Buffer): void {
+    if (this.#isOver) return
+    if (this.#isPaused) this.#unread.push(data)
+    else this.emit('data', data)
+  }
+
+  pause(): this {
+    this.#isPaused = true
+    return this
+  }
+
+  resume(): this {
+    this.#isPaused = false
+    while (!this.#isPaused && this.#unread.length > 0) this.take(this.#unread.shift()!)
+    return this
   }
 
   write(bytes: Buffer): boolean {
@@ -95,6 +109,15 @@ class ClientStream extends Stream {
 }
 
 class ServerStream extends Stream {
+  readonly metadata: Metadata
+
+  constructor(end: End<Buffer, Buffer>, metadata: Metadata) {
+    super(end)
+    this.metadata = metadata
+    // The library listens itself: an error is a status, not a crash.
+    this.on('error', () => {})
+  }
+
   override over(): void {
     this.emit('cancelled')
     this.emit('close')
@@ -129,7 +152,7 @@ export class Client {
     this.#addr = addr
   }
 
-  makeBidiStreamRequest(): ClientStream {
+  makeBidiStreamRequest(path: string, _to: unknown, _from: unknown, metadata = new Metadata()): ClientStream {
     const { net, listeners, kernel: k } = services()
     const to = listeners.get(this.#addr)
     const host = to?.proc.host ?? ''
@@ -143,7 +166,7 @@ export class Client {
     }
     const accept = () => {
       if (to.proc.isDead || theirs.isClosed) return theirs.close()
-      to.server.accept(new ServerStream(theirs))
+      to.server.accept(path, new ServerStream(theirs, metadata))
     }
     // The stream is made at the server with its first message, in the order of the connection.
     theirs.listen({
@@ -156,6 +179,17 @@ export class Client {
     return stream
   }
 
+  /** Whether a connection would stand: known after a round trip, or not before the deadline. */
+  waitForReady(_deadline: number, done: (error?: Error) => void): void {
+    const { net, listeners, kernel: k } = services()
+    const to = listeners.get(this.#addr)
+    const [here, there] = [this.#proc.host, to?.proc.host ?? '']
+    const isOpen = to !== undefined && !to.proc.isDead && !to.proc.isPaused
+    const stands = isOpen && !net.isCut(here, there) && !net.isCut(there, here)
+    const ms = stands ? net.latency(here, there) * 2 : linkConnectMs
+    k.at(this.#proc, ms, () => done(stands ? undefined : new Error('not in time')))
+  }
+
   close(): void {
     for (const stream of this.#streams) stream.finish()
   }
@@ -164,12 +198,12 @@ export class Client {
 type Handler = (stream: ServerStream) => void
 
 export class Server {
-  #handler: Handler = () => {}
+  #handlers = new Map<string, Handler>()
   #streams = new Map<End<Buffer, Buffer>, ServerStream>()
   #addr = ''
 
-  addService(_service: unknown, handlers: { link?: Handler }): void {
-    if (handlers.link) this.#handler = handlers.link
+  addService(service: Record<string, { path: string }>, handlers: Record<string, Handler>): void {
+    for (const [name, { path }] of Object.entries(service)) this.#handlers.set(path, handlers[name]!)
   }
 
   bindAsync(at: string, _credentials: unknown, done: (error: Error | null, port: number) => void): void {
@@ -182,14 +216,14 @@ export class Server {
     k.at(proc, 1, () => done(null, port))
   }
 
-  accept(stream: ServerStream): void {
+  accept(path: string, stream: ServerStream): void {
     this.#streams.set(stream.end$, stream)
-    this.#handler(stream)
+    this.#handlers.get(path)?.(stream)
   }
 
   /** The message with which the stream came. */
   replay(end: End<Buffer, Buffer>, data: Buffer): void {
-    this.#streams.get(end)?.emit('data', data)
+    this.#streams.get(end)?.take(data)
   }
 
   forceShutdown(): void {
