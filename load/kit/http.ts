@@ -15,6 +15,7 @@ import { createHealth } from '#gateway/http/health.ts'
 import { createLimiter } from '#gateway/http/limiter.ts'
 import { createOrigins } from '#gateway/http/origin.ts'
 import type { HttpDeps } from '#gateway/http/routes.ts'
+import { Positions } from '#gateway/positions.ts'
 import { type TestDatabase, testDatabase } from './postgres.ts'
 
 export interface Reply {
@@ -107,6 +108,7 @@ export async function testHttp(
       isDraining: () => false,
       mono: () => clock.mono(),
     }),
+    positions: new Positions(() => clock.mono()),
     ...options.deps,
   }
   const app = await buildHttp(deps)
