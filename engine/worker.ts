@@ -22,6 +22,7 @@ import { createDirectory } from './storage/directory.ts'
 import { createJournal } from './storage/journal.ts'
 import { PostgresLog } from './storage/log-postgres.ts'
 import { openOrm } from './storage/orm.ts'
+import { isEngineAddress } from './storage/route-map.ts'
 import { ShardTable } from './storage/shard-table.ts'
 
 /** Reads beside the one writer: activation, look-ups, heads. */
@@ -134,6 +135,7 @@ async function serve({ port, worker, nodeId, incarnation }: WorkerData, config: 
     config.ENGINE_HOST,
     grpcPort,
     openIdentity(config.INTERNAL_TLS_DIR, 'engine'),
+    addr => isEngineAddress(database.pool, addr, named),
   )
   const stopped = Promise.withResolvers<void>()
   port.on('message', (message: ToWorker) => {

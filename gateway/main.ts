@@ -3,6 +3,7 @@
  * ready; drains on SIGTERM. Refuses to hold rules of its own.
  */
 import type { AddressInfo } from 'node:net'
+import { hostname } from 'node:os'
 import { createEngineClient } from '#engine/client/engine.ts'
 import { openAdmin } from '#engine/ops/admin.ts'
 import { systemClock } from '#engine/ops/clock.ts'
@@ -14,7 +15,7 @@ import { watchThread } from '#engine/ops/thread-health.ts'
 import { createMemoryStore } from '#engine/soft/memory.ts'
 import { createRedisStore } from '#engine/soft/redis.ts'
 import { openOrm } from '#engine/storage/orm.ts'
-import { readRoutes, watchRouteMap } from '#engine/storage/route-map.ts'
+import { readRoutes, suspectAddress, watchRouteMap } from '#engine/storage/route-map.ts'
 import { drainMsMax, presenceTtlMs, socketsPerUserMax } from '#protos/limits.ts'
 import type { Db } from './auth/db.ts'
 import { createSessions } from './auth/refresh.ts'
@@ -48,6 +49,7 @@ export interface GatewayReady {
 const exitSetting = 2
 const databaseWaitMs = 10_000
 const engineWaitMs = 15_000
+const lookOutMs = 500
 /** A sealed successor is gone soon after its 10 s of grace. */
 const sweepSessionsMs = 30_000
 
@@ -113,6 +115,7 @@ async function run(config: Config, log: Log): Promise<void> {
     metrics,
     nodeId,
     identity: openIdentity(config.INTERNAL_TLS_DIR, 'gateway'),
+    suspect: addr => suspectAddress(database.pool, addr, config.NODE_ID || hostname(), database.named),
     readRoutes: () => readRoutes(database.pool, database.named),
     listen: changed => watchRouteMap(() => database.connect(), log, changed),
   })
@@ -156,7 +159,7 @@ async function run(config: Config, log: Log): Promise<void> {
     verifyToken,
     countOf: address => sockets.countOf(address),
     openCount: () => sockets.open.size,
-    isDraining: () => stopping !== undefined,
+    isDraining: () => stopping !== undefined || engine.isCutOff?.() === true,
     now: () => clock.now(),
     accept({ ws, address, convId, credential }) {
       const given = { id: ++lastSocket, ws, address, convId }
@@ -199,6 +202,12 @@ async function run(config: Config, log: Log): Promise<void> {
       },
     }),
   )
+  // Reaching no owner while others do, it can only send its clients to another gateway.
+  const outlook = setInterval(() => {
+    if (!engine.isCutOff?.() || stopping || sockets.open.size === 0) return
+    log.error('no engine is reached from here; all sockets are sent elsewhere', { count: sockets.open.size })
+    for (const connection of sockets.open.values()) connection.end(1012)
+  }, lookOutMs)
   const sweeper = setInterval(() => {
     sessions.sweep().catch(error => log.warn('old refresh tokens could not be swept', { err: error }))
   }, sweepSessionsMs)
@@ -210,6 +219,7 @@ async function run(config: Config, log: Log): Promise<void> {
     log.info('draining', { node: nodeId, count: sockets.open.size })
     await drainSockets(sockets.open, spreadMs, clock)
     clearInterval(sweeper)
+    clearInterval(outlook)
     sockets.close()
     listeners.close()
     hub.close()

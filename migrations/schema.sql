@@ -85,6 +85,11 @@ create table engine_node (
   expires_at timestamp with time zone not null,
   started_at timestamp with time zone not null default clock_timestamp()
 ) with (fillfactor=50);
+create table engine_suspicion (
+  incarnation uuid not null,
+  reporter text not null,
+  at timestamp with time zone not null default clock_timestamp()
+);
 create table event (
   conversation_id uuid not null,
   seq bigint not null,
@@ -255,6 +260,8 @@ alter table conversation_member add constraint conversation_member_user_id_fkey 
 alter table conversation_member add constraint conversation_member_role_check CHECK ((role = ANY (ARRAY['owner'::text, 'admin'::text, 'member'::text])));
 alter table engine_node add constraint engine_node_pkey PRIMARY KEY (incarnation);
 alter table engine_node add constraint engine_node_state_check CHECK ((state = ANY (ARRAY['up'::text, 'draining'::text, 'dead'::text])));
+alter table engine_suspicion add constraint engine_suspicion_pkey PRIMARY KEY (incarnation, reporter);
+alter table engine_suspicion add constraint engine_suspicion_reporter_check CHECK (((char_length(reporter) >= 1) AND (char_length(reporter) <= 256)));
 alter table event add constraint event_position PRIMARY KEY (conversation_id, seq);
 alter table event add constraint event_role CHECK (((kind <> 'message.new'::text) OR ((body ->> 'role'::text) = ANY (ARRAY['user'::text, 'assistant'::text]))));
 alter table event add constraint event_seq_check CHECK ((seq >= 1));
@@ -402,6 +409,7 @@ grant delete, insert, select, update on blocks to parley_engine;
 grant delete, insert, select, update on conversation to parley_engine;
 grant delete, insert, select, update on conversation_member to parley_engine;
 grant delete, insert, select, update on engine_node to parley_engine;
+grant delete, select on engine_suspicion to parley_engine;
 grant delete, insert, select, update on event to parley_engine;
 grant select on message_receipts to parley_engine;
 grant delete, insert, select, update on message_state to parley_engine;
@@ -422,6 +430,7 @@ grant select on blocks to parley_gateway;
 grant select on conversation to parley_gateway;
 grant select on conversation_member to parley_gateway;
 grant select on engine_node to parley_gateway;
+grant insert, select, update on engine_suspicion to parley_gateway;
 grant select on event to parley_gateway;
 grant select on message_receipts to parley_gateway;
 grant select on message_state to parley_gateway;

@@ -6,17 +6,22 @@ export const linkVersion = 1
 
 const raw = (bytes: Buffer) => bytes
 
+const stream = {
+  requestStream: true,
+  responseStream: true,
+  requestSerialize: raw,
+  requestDeserialize: raw,
+  responseSerialize: raw,
+  responseDeserialize: raw,
+} as const
+
 export const linkService = {
-  link: {
-    path: '/parley.link.v1.LinkService/Link',
-    requestStream: true,
-    responseStream: true,
-    requestSerialize: raw,
-    requestDeserialize: raw,
-    responseSerialize: raw,
-    responseDeserialize: raw,
-  } satisfies MethodDefinition<Buffer, Buffer>,
+  link: { path: '/parley.link.v1.LinkService/Link', ...stream } satisfies MethodDefinition<Buffer, Buffer>,
+  /** The same stream to another worker, named by its address in the metadata, passed on byte for byte. */
+  relay: { path: '/parley.link.v1.LinkService/Relay', ...stream } satisfies MethodDefinition<Buffer, Buffer>,
 }
+/** Metadata of `relay`: host:port as the route map has it. */
+export const relayTarget = 'parley-target'
 
 /** The standard health check; SERVING is the two bytes 08 01 (field 1, value 1). */
 export const healthService = {

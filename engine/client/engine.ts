@@ -13,6 +13,7 @@ import { type Attachments, createAttachments } from './attachments.ts'
 import { createLink, type WorkerLink } from './link.ts'
 import { type Entry, type Pair, Pending } from './pending.ts'
 import type { EngineClient, EngineSink } from './port.ts'
+import { createReach } from './reach.ts'
 import { createRoutes, type Route, type RouteChange, type RouteRow } from './routes.ts'
 
 export interface EngineClientDeps {
@@ -25,6 +26,8 @@ export interface EngineClientDeps {
   nodeId: string
   /** Nobody when not given: for loopback. */
   identity?: Identity
+  /** Writes down that the worker at this address is not reached although others do. */
+  suspect?: (addr: string) => Promise<unknown>
   /** Calls back when the map may have changed; answers how to stop. */
   listen?: (changed: () => void) => () => void
 }
@@ -47,6 +50,7 @@ export function createEngineClient(deps: EngineClientDeps): EngineClient {
   let ticker: NodeJS.Timeout | undefined
   let isClosed = false
   const routes = createRoutes({ ...deps, onChange: routed })
+  const reach = createReach(deps)
 
   // --- links -------------------------------------------------------------------------------------------------------
 
@@ -56,7 +60,19 @@ export function createEngineClient(deps: EngineClientDeps): EngineClient {
       const known = links.get(addr)
       if (known) known.namedAt = now
       else {
-        const to = { addr, nodeId: deps.nodeId, identity, clock, log: deps.log, metrics, up, down, letter, room }
+        const to = {
+          addr,
+          nodeId: deps.nodeId,
+          identity,
+          hop: reach.hop,
+          clock,
+          log: deps.log,
+          metrics,
+          up,
+          down,
+          letter,
+          room,
+        }
         links.set(addr, { link: createLink(to), namedAt: now })
       }
     }
@@ -65,6 +81,11 @@ export function createEngineClient(deps: EngineClientDeps): EngineClient {
       links.delete(addr)
       link.close()
     }
+  }
+
+  function look(): void {
+    const all = [...links.values()].map(({ link }) => link)
+    reach.look(all, routes.addrs(), routes.isFresh())
   }
 
   function shardsAt(addr: string): number[] {
@@ -170,6 +191,7 @@ export function createEngineClient(deps: EngineClientDeps): EngineClient {
     for (const entry of pending.expire(clock.mono())) giveUp(entry, 'no owner could be reached in time')
     metrics.parley_sends_pending.set(pending.letters)
     openLinks()
+    look()
     // A dead owner is replaced within a second; somebody waits for the news.
     if ([...links.values()].some(({ link }) => !link.isUp)) routes.refresh()
   }
@@ -299,7 +321,8 @@ export function createEngineClient(deps: EngineClientDeps): EngineClient {
     attach: items => attachments.attach(items),
     detach: conversation => attachments.detach(conversation),
     closeSocket: socket => pending.closeSocket(socket),
-    isReady: () => [...links.values()].some(({ link }) => link.isUp) || routes.isComplete(),
+    isReady: () => !reach.isCutOff() && ([...links.values()].some(({ link }) => link.isUp) || routes.isComplete()),
+    isCutOff: () => reach.isCutOff(),
     pending: () => ({ letters: pending.letters, bytes: pending.bytes }),
     async close() {
       isClosed = true

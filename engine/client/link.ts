@@ -2,7 +2,7 @@
  * One stream to one worker: dials, greets, gathers letters, keeps credit both ways, dials again with back-off. A link never
  * replays anything: what it carried when it broke is told to nobody but `down`.
  */
-import { Client, type ClientDuplexStream } from '@grpc/grpc-js'
+import { Client, type ClientDuplexStream, Metadata } from '@grpc/grpc-js'
 import type { Clock } from '#engine/ops/clock.ts'
 import type { Identity } from '#engine/ops/identity.ts'
 import { CreditPurse, CreditTab, LetterWriter } from '#engine/ops/letter-writer.ts'
@@ -10,6 +10,7 @@ import type { Log } from '#engine/ops/log.ts'
 import type { Metrics } from '#engine/ops/metrics.ts'
 import { type Label, type Letter, LetterError, label, letterBytes, letterKinds, readBatch } from '#protos/letter.ts'
 import {
+  hopProbeMs,
   linkBackoffMaxMs,
   linkBackoffMinMs,
   linkConnectMs,
@@ -18,12 +19,16 @@ import {
   linkMessageBytesMax,
   linkSilentMs,
 } from '#protos/limits.ts'
-import { type Hello, linkService, linkVersion } from '#protos/link.ts'
+import { type Hello, linkService, linkVersion, relayTarget } from '#protos/link.ts'
 
 export interface WorkerLink {
   readonly addr: string
   /** The peer has greeted and the stream stands. */
   readonly isUp: boolean
+  /** It goes over another worker, because the direct way is not open. */
+  readonly isRelayed: boolean
+  /** How long the direct way has not been open, ms; 0 while it is. */
+  readonly unreachedMs: number
   /** Up, and the peer has granted credit for more. */
   readonly hasRoom: boolean
   /** Leaves with all others of this turn. Only while `hasRoom`. */
@@ -38,6 +43,8 @@ export interface LinkDeps {
   clock: Clock
   log: Log
   metrics: Metrics
+  /** Another worker that may pass letters on to this one. */
+  hop?(addr: string): string | undefined
   up(link: WorkerLink): void
   /** It was up and is not any more. */
   down(link: WorkerLink): void
@@ -54,9 +61,13 @@ interface Standing {
   tab: CreditTab
   isGreeted: boolean
   upSince: number
+  /** The worker that it goes over; undefined: direct. */
+  hop: string | undefined
 }
 
-const { path, requestSerialize, responseDeserialize } = linkService.link
+const { requestSerialize, responseDeserialize } = linkService.link
+/** So many failed dials before another worker is asked; then every other one is direct again. */
+const directTries = 2
 const noBody = new Uint8Array(0)
 const options = {
   'grpc.keepalive_time_ms': linkKeepaliveMs,
@@ -79,18 +90,25 @@ export function createLink(deps: LinkDeps): WorkerLink {
   let timer: NodeJS.Timeout | undefined
   let failures = 0
   let isClosed = false
+  /** Monotonic ms since which the direct way is not open. */
+  let unreachedSince: number | undefined = clock.mono()
+  let probe: NodeJS.Timeout | undefined
 
   function dial(): void {
+    const hop = failures >= directTries && failures % 2 === 0 ? deps.hop?.(addr) : undefined
     let client: Client
     try {
       const own = deps.identity.client()
-      client = new Client(addr, own.credentials, { ...options, ...own.options })
+      client = new Client(hop ?? addr, own.credentials, { ...options, ...own.options })
     } catch (error) {
       log.error('the certificates cannot be used', { err: error })
       timer = setTimeout(dial, linkBackoffMaxMs)
       return
     }
-    const stream = client.makeBidiStreamRequest(path, requestSerialize, responseDeserialize)
+    const metadata = new Metadata()
+    if (hop) metadata.set(relayTarget, addr)
+    const { path } = hop ? linkService.relay : linkService.link
+    const stream = client.makeBidiStreamRequest(path, requestSerialize, responseDeserialize, metadata)
     const writer = new LetterWriter(stream, letters => {
       metrics.parley_link_batches_total.inc({ direction: 'up' })
       metrics.parley_link_letters_total.inc({ direction: 'up' }, letters)
@@ -103,6 +121,7 @@ export function createLink(deps: LinkDeps): WorkerLink {
       tab: new CreditTab(),
       isGreeted: false,
       upSince: 0,
+      hop,
     }
     standing = now
     stream.on('data', (bytes: Buffer) => {
@@ -141,6 +160,10 @@ export function createLink(deps: LinkDeps): WorkerLink {
       clearTimeout(timer)
       now.isGreeted = true
       now.upSince = clock.mono()
+      if (now.hop) {
+        log.warn('a worker is reached over another one', { node: addr })
+        probe = setTimeout(() => tryDirect(now), hopProbeMs)
+      } else unreachedSince = undefined
       deps.up(link)
     } else if (kind === letterKinds.credit) {
       const wasEmpty = now.purse.isEmpty
@@ -155,9 +178,26 @@ export function createLink(deps: LinkDeps): WorkerLink {
     }
   }
 
+  /** A connection, nothing said on it: when it stands, the link is made again over it. */
+  function tryDirect(now: Standing): void {
+    if (standing !== now) return
+    const { credentials, options: own } = deps.identity.client()
+    const client = new Client(addr, credentials, { ...options, ...own })
+    client.waitForReady(Date.now() + linkConnectMs, error => {
+      client.close()
+      if (standing !== now) return
+      if (error) probe = setTimeout(() => tryDirect(now), hopProbeMs)
+      else {
+        failures = 0
+        lost(now)
+      }
+    })
+  }
+
   function lost(now: Standing): void {
     if (standing !== now) return
     end(now)
+    unreachedSince ??= clock.mono()
     if (now.isGreeted) {
       log.warn('a link to a worker is down', { node: addr })
       deps.down(link)
@@ -172,6 +212,7 @@ export function createLink(deps: LinkDeps): WorkerLink {
 
   function end(now: Standing): void {
     clearTimeout(timer)
+    clearTimeout(probe)
     standing = undefined
     now.writer.close()
     now.stream.on('error', () => {})
@@ -183,6 +224,12 @@ export function createLink(deps: LinkDeps): WorkerLink {
     addr,
     get isUp() {
       return standing?.isGreeted === true
+    },
+    get isRelayed() {
+      return standing?.hop !== undefined
+    },
+    get unreachedMs() {
+      return unreachedSince === undefined ? 0 : clock.mono() - unreachedSince
     },
     get hasRoom() {
       return standing?.isGreeted === true && !standing.purse.isEmpty

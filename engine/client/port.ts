@@ -38,6 +38,8 @@ export interface EngineClient {
   closeSocket(socket: number): void
   /** At least one owner is reachable, or the map is fresh and every shard has one. */
   isReady(): boolean
+  /** Living owners are known and none has been reached for a while: clients are better off elsewhere. */
+  isCutOff?(): boolean
   /** Sends held or forwarded without an answer, for the metric and for admission. */
   pending(): { letters: number; bytes: number }
   close(): Promise<void>

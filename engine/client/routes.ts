@@ -40,6 +40,8 @@ export interface Routes {
   addrs(): Set<string>
   /** The map was read a short while ago, and every shard has a living owner in it. */
   isComplete(): boolean
+  /** The map was read a short while ago. */
+  isFresh(): boolean
   close(): void
 }
 
@@ -160,6 +162,7 @@ export function createRoutes(deps: RoutesDeps): Routes {
       for (const { addr } of known) if (addr !== null) all.add(addr)
       return all
     },
+    isFresh: () => clock.mono() - lastReadAt <= mapFreshMs,
     isComplete: () => clock.mono() - lastReadAt <= mapFreshMs && known.every(k => k.addr !== null),
     close() {
       isClosed = true

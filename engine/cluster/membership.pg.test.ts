@@ -5,6 +5,8 @@ import { systemClock } from '#engine/ops/clock.ts'
 import { readConfig } from '#engine/ops/config.ts'
 import { silentLog } from '#engine/ops/log.ts'
 import { openMetrics } from '#engine/ops/metrics.ts'
+import { openOrm } from '#engine/storage/orm.ts'
+import { suspectAddress } from '#engine/storage/route-map.ts'
 import { type TestDatabase, testDatabase } from '#load/kit/postgres.ts'
 import { renewMs, shardCount } from '#protos/limits.ts'
 import { joinCluster } from './membership.ts'
@@ -215,4 +217,34 @@ test('[LEASE8] a silent node is buried after 8 s of an unmoved beat, not before,
   a.listen()
   const took = await until(() => a.owned() === shardCount, 'the shards of the silent')
   assert.ok(took > 7500 && took < 12_000, `${took} ms`)
+})
+
+test('[LEASE9] a living node is buried when two gateways cannot reach it, not for one that says so twice', async t => {
+  const a = await node(t, 'a')
+  const b = await node(t, 'b')
+  a.listen()
+  b.listen()
+  await Promise.all([a.settled, b.settled])
+  const addr = '10.0.0.9:1'
+  await sql.query('update engine_node set addrs = $2 where incarnation = $1', [a.me, [addr, '']])
+  const gateway = await openOrm({
+    url: database.url,
+    role: 'parley_gateway',
+    poolMax: 1,
+    name: 'suspects',
+    log: silentLog,
+  })
+  t.after(() => gateway.close())
+  await suspectAddress(gateway.pool, addr, 'gateway-1')
+  await suspectAddress(gateway.pool, addr, 'gateway-1')
+  await new Promise(resolve => setTimeout(resolve, renewMs * 1.5))
+  assert.equal(a.buried(), false)
+  await suspectAddress(gateway.pool, addr, 'gateway-2')
+  // What was said long ago does not count.
+  await sql.query("update engine_suspicion set at = at - interval '31 s' where reporter = 'gateway-1'")
+  await new Promise(resolve => setTimeout(resolve, renewMs * 1.5))
+  assert.equal(a.buried(), false)
+  await suspectAddress(gateway.pool, addr, 'gateway-1')
+  await until(() => a.buried(), 'the burial')
+  await until(() => b.owned() === shardCount, 'its shards at the other')
 })

@@ -152,6 +152,12 @@ export function joinCluster(options: MembershipOptions): Membership {
       metrics.parley_burials_total.inc()
       log.warn('a silent node was buried', { node: nodes.find(n => n.incarnation === incarnation)?.nodeId ?? '' })
     }
+    for (const { incarnation, nodeId, suspected } of others) {
+      if (!suspected || !(await store.burySuspect(incarnation))) continue
+      buried++
+      metrics.parley_burials_total.inc()
+      log.warn('a node that gateways do not reach was buried', { node: nodeId })
+    }
     return buried
   }
 

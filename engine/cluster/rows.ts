@@ -5,6 +5,8 @@ export interface ClusterNode extends NodeRow {
   beat: number
   /** By the database clock, at the read. */
   expired: boolean
+  /** Enough gateways cannot reach it. */
+  suspected: boolean
 }
 
 /** The statements behind a membership; each is one statement and rejects when the database does not answer in time. */
@@ -13,6 +15,7 @@ export interface OwnershipStore {
   renew(me: string): Promise<boolean>
   read(): Promise<{ nodes: ClusterNode[]; shards: ShardRow[] }>
   bury(incarnation: string, beat: number, anyway: boolean): Promise<boolean>
+  burySuspect(incarnation: string): Promise<boolean>
   setAddrs(me: string, addrs: readonly string[]): Promise<void>
   claim(me: string, worker: number, wanted: readonly { shard: number; epoch: number }[]): Promise<Granted[]>
   replace(me: string, worker: number, shards: readonly number[]): Promise<Granted[]>

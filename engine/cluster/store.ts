@@ -57,6 +57,7 @@ export async function openOwnershipStore(config: Config, log: Log, clock: Clock)
         return { nodes, shards: await ownership.readShards(at) }
       }),
     bury: (incarnation, beat, anyway) => changes(at => ownership.bury(at, incarnation, beat, anyway)),
+    burySuspect: incarnation => changes(at => ownership.burySuspect(at, incarnation)),
     setAddrs: (me, addrs) =>
       changes(async at => {
         await ownership.renew(at, me, addrs)

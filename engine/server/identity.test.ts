@@ -54,11 +54,13 @@ describe('links off loopback', { skip: hasOpenssl ? false : 'openssl is not inst
   })
 
   /** What a link attempt comes to: 'hello', or the status that it ends with. */
-  function tryLink(identity: Pick<Identity, 'client'>): Promise<'hello' | status> {
+  function tryLink(
+    identity: Pick<Identity, 'client'>,
+    method: (typeof linkService)['link' | 'relay'] = linkService.link,
+  ): Promise<'hello' | status> {
     const { credentials, options } = identity.client()
     const client = new Client(listener.addr, credentials, options)
-    const { path: method, requestSerialize, responseDeserialize } = linkService.link
-    const stream = client.makeBidiStreamRequest(method, requestSerialize, responseDeserialize)
+    const stream = client.makeBidiStreamRequest(method.path, method.requestSerialize, method.responseDeserialize)
     const greeting = new LetterBatch()
     greeting.push(label(letterKinds.hello), Buffer.from(JSON.stringify({ version: 1, nodeId: 'g', role: 'gateway' })))
     stream.write(greeting.take())
@@ -109,7 +111,9 @@ describe('links off loopback', { skip: hasOpenssl ? false : 'openssl is not inst
   test('[TLS2] nobody, a plain caller, another CA and another role open none', async () => {
     const before = links
     assert.equal(await tryLink(stranger(ours)), status.PERMISSION_DENIED)
-    assert.equal(await tryLink(openIdentity(ours, 'engine')), status.PERMISSION_DENIED)
+    // An engine passes on what a gateway gives it, and asks nobody else to.
+    assert.equal(await tryLink(openIdentity(ours, 'engine'), linkService.relay), status.PERMISSION_DENIED)
+    assert.equal(await tryLink(stranger(ours), linkService.relay), status.PERMISSION_DENIED)
     assert.equal(await tryLink(openIdentity('', 'gateway')), status.UNAVAILABLE)
     // Our CA believed, their certificate shown.
     const mixed = path.join(home, 'mixed')

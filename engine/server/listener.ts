@@ -6,8 +6,15 @@ import { Server, type ServerDuplexStream, type ServerUnaryCall, type sendUnaryDa
 import { type Identity, openIdentity } from '#engine/ops/identity.ts'
 import type { Log } from '#engine/ops/log.ts'
 import { LetterError } from '#protos/letter.ts'
-import { linkCreditBytes, linkKeepaliveMs, linkMessageBytesMax, linkSilentMs } from '#protos/limits.ts'
+import {
+  hopsPerWorkerMax,
+  linkCreditBytes,
+  linkKeepaliveMs,
+  linkMessageBytesMax,
+  linkSilentMs,
+} from '#protos/limits.ts'
 import { healthNotServing, healthService, healthServing, linkService } from '#protos/link.ts'
+import { openHop } from './hop.ts'
 import type { Relay } from './relay.ts'
 
 type Stream = ServerDuplexStream<Buffer, Buffer>
@@ -21,16 +28,21 @@ export interface Listener {
   close(): void
 }
 
-/** Listens on host:port; port 0 takes any free one. Throws when it cannot be bound. `identity`: nobody when not given. */
+/**
+ * Listens on host:port; port 0 takes any free one. Throws when it cannot be bound. `identity`: nobody when not given;
+ * `isEngine`: whom streams may be passed on to, nobody when not given.
+ */
 export async function openListener(
   relay: Relay,
   log: Log,
   host: string,
   port: number,
   identity: Identity = openIdentity('', 'engine'),
+  isEngine?: (addr: string) => Promise<boolean>,
 ): Promise<Listener> {
   let isServing = true
   const open = new Set<Stream>()
+  const hops = new Set<Stream>()
   const server = new Server({
     'grpc.keepalive_time_ms': linkKeepaliveMs,
     'grpc.keepalive_timeout_ms': linkSilentMs,
@@ -43,8 +55,9 @@ export async function openListener(
   })
 
   function serveLink(stream: Stream): void {
-    if (!identity.admits(stream, ['gateway'])) {
-      fail(stream, status.PERMISSION_DENIED, 'only a gateway may open a link')
+    // An engine passes a gateway's stream on.
+    if (!identity.admits(stream, ['gateway', 'engine'])) {
+      fail(stream, status.PERMISSION_DENIED, 'only a gateway or an engine may open a link')
       return
     }
     const link = relay.open(stream)
@@ -78,7 +91,17 @@ export async function openListener(
     stream.on('error', end)
   }
 
-  server.addService(linkService, { link: serveLink })
+  async function serveRelay(stream: Stream): Promise<void> {
+    if (!identity.admits(stream, ['gateway'])) fail(stream, status.PERMISSION_DENIED, 'only a gateway may ask for that')
+    else if (!isEngine || hops.size >= hopsPerWorkerMax) fail(stream, status.RESOURCE_EXHAUSTED, 'too many streams')
+    else {
+      hops.add(stream)
+      stream.on('close', () => hops.delete(stream))
+      await openHop(stream, { identity, isEngine, fail })
+    }
+  }
+
+  server.addService(linkService, { link: serveLink, relay: (stream: Stream) => void serveRelay(stream) })
   server.addService(healthService, {
     check: (_call: ServerUnaryCall<Buffer, Buffer>, answer: sendUnaryData<Buffer>) =>
       answer(null, isServing ? healthServing : healthNotServing),
@@ -95,7 +118,7 @@ export async function openListener(
       isServing = now
     },
     close() {
-      for (const stream of open) stream.end()
+      for (const stream of [...open, ...hops]) stream.end()
       server.forceShutdown()
     },
   }

@@ -2,7 +2,7 @@
  * The statements that decide who may write: leases of incarnations, claims and hand-overs of shards. Each is one
  * compare-and-set; none decides when to run, that is engine/cluster's. Several shard rows are always locked in order of id.
  */
-import { leaseMs } from '#protos/limits.ts'
+import { leaseMs, suspectReportersMin, suspicionWindowMs } from '#protos/limits.ts'
 import { type Queryable, rows, type Statement } from './query.ts'
 
 export type NodeState = 'up' | 'draining' | 'dead'
@@ -17,6 +17,8 @@ export interface NodeRow {
   beat: number
   /** By the database's clock. */
   expired: boolean
+  /** Enough gateways cannot reach it. */
+  suspected: boolean
 }
 
 export interface ShardRow {
@@ -32,6 +34,9 @@ export interface ShardEpoch {
 }
 
 const lease = `interval '${leaseMs} milliseconds'`
+const isSuspected = (incarnation: string) =>
+  `(select count(*) from engine_suspicion q where q.incarnation = ${incarnation}
+      and q.at > clock_timestamp() - interval '${suspicionWindowMs} milliseconds') >= ${suspectReportersMin}`
 
 const sql = {
   insertNode: {
@@ -47,7 +52,8 @@ const sql = {
   },
   readNodes: {
     name: 'own_read_nodes',
-    text: `select incarnation, node_id as "nodeId", addrs, version, state, beat, expires_at < clock_timestamp() as expired
+    text: `select incarnation, node_id as "nodeId", addrs, version, state, beat, expires_at < clock_timestamp() as expired,
+                  ${isSuspected('engine_node.incarnation')} as suspected
              from engine_node where state <> 'dead' or started_at > clock_timestamp() - interval '1 hour'
             order by incarnation`,
   },
@@ -55,6 +61,12 @@ const sql = {
     name: 'own_bury',
     text: `update engine_node set state = 'dead'
             where incarnation = $1 and beat = $2 and state <> 'dead' and (expires_at < clock_timestamp() or $3::boolean)
+           returning incarnation`,
+  },
+  burySuspect: {
+    name: 'own_bury_suspect',
+    text: `update engine_node set state = 'dead'
+            where incarnation = $1 and state <> 'dead' and ${isSuspected('$1')}
            returning incarnation`,
   },
   buryKnown: {
@@ -131,7 +143,8 @@ const sql = {
   prune: {
     name: 'own_prune',
     text: `with nodes as (delete from engine_node n where n.state = 'dead' and n.expires_at < clock_timestamp() - interval '1 day'
-                             and not exists (select 1 from shard s where s.owner = n.incarnation))
+                             and not exists (select 1 from shard s where s.owner = n.incarnation)),
+           doubts as (delete from engine_suspicion where at < clock_timestamp() - interval '1 day')
            delete from shard_history where at < clock_timestamp() - interval '30 days'`,
   },
 } as const satisfies Record<string, Statement>
@@ -160,6 +173,11 @@ export function readNodes(at: Queryable): Promise<NodeRow[]> {
 /** Compare-and-set on the beat that was seen. `anyway`: unchanged for 8 s, whatever the clocks say. True: it is dead now. */
 export async function bury(at: Queryable, incarnation: string, beat: number, anyway: boolean): Promise<boolean> {
   return (await rows(at, sql.bury, [incarnation, beat, anyway])).length > 0
+}
+
+/** Two gateways within 30 s could not reach it, whatever its beat says. True: it is dead now. */
+export async function burySuspect(at: Queryable, incarnation: string): Promise<boolean> {
+  return (await rows(at, sql.burySuspect, [incarnation])).length > 0
 }
 
 /** Only for one who knows that the process is gone: its parent after the exit. */

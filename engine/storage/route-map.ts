@@ -1,6 +1,6 @@
 /**
- * Where every shard lives, as gateways read it, and the notice that this changed. Reads only: who owns what is decided in
- * ownership.ts.
+ * Where every shard lives, as gateways read it, and the notice that this changed. Who owns what is decided in
+ * ownership.ts; a gateway adds only whom it cannot reach.
  */
 import type { Client } from 'pg'
 import type { Log } from '#engine/ops/log.ts'
@@ -25,6 +25,29 @@ from shard s left join engine_node n on n.incarnation = s.owner and n.state <> '
 /** All shards. */
 export function readRoutes(at: Queryable, named = true): Promise<ShardAddress[]> {
   return rows<ShardAddress & Record<string, unknown>>(at, routes, [], named)
+}
+
+const suspicion: Statement = {
+  name: 'routes_suspect',
+  text: `
+insert into engine_suspicion (incarnation, reporter)
+select incarnation, $2 from engine_node where state <> 'dead' and $1 = any(addrs)
+    on conflict (incarnation, reporter) do update set at = clock_timestamp()`,
+}
+
+/** Writes down that `reporter` does not reach the engine at this address. */
+export async function suspectAddress(at: Queryable, addr: string, reporter: string, named = true): Promise<void> {
+  await rows(at, suspicion, [addr, reporter], named)
+}
+
+const known: Statement = {
+  name: 'routes_known',
+  text: `select 1 as one from engine_node where state <> 'dead' and $1 = any(addrs)`,
+}
+
+/** Whether a living engine listens at this address. */
+export async function isEngineAddress(at: Queryable, addr: string, isNamed = true): Promise<boolean> {
+  return (await rows(at, known, [addr], isNamed)).length > 0
 }
 
 /** Tells everybody who listens that rows of nodes or shards changed. */
