@@ -174,11 +174,15 @@ export class Device {
     const ready = Promise.withResolvers<void>()
     const timer = setTimeout(() => ready.reject(new Error('no ready')), readyMsMax)
     let client: WsClient | undefined
+    let isGivenUp = false
     const opened = WsClient.open(`${urls[this.#gateway % urls.length]}/ws`, {
       onText: bytes => {
         this.#heardAt = performance.now()
         const frame = JSON.parse(bytes.toString()) as Frame
+        // A stopped gateway answers when nobody waits for it any more.
+        if (isGivenUp) return
         if (frame['type'] === 'ready') {
+          this.#client = client
           this.#connection = connection
           this.#isReady = true
           const heads: Record<string, number> = {}
@@ -201,7 +205,6 @@ export class Device {
     opened.then(
       late => {
         client = late
-        this.#client = late
         late.send(JSON.stringify({ type: 'auth', token: this.#o.token }))
       },
       error => ready.reject(error),
@@ -210,6 +213,7 @@ export class Device {
       await ready.promise
       this.#watchSilence(connection, client!)
     } catch (error) {
+      isGivenUp = true
       void opened.then(
         late => late.destroy(),
         () => {},

@@ -53,6 +53,9 @@ async function main(): Promise<number> {
   const file = values.keep ?? path.join(folder, 'history.jsonl')
   const history = openHistory(file)
   const world = await World.start(values.root ? { root: path.resolve(values.root) } : {})
+  // Interrupted, it still takes its processes along.
+  const onSignal = () => void world.stop().finally(() => process.exit(1))
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, onSignal)
   try {
     const traffic = await startTraffic({ world, size: profile.size, history, random })
     console.log(`${traffic.devices.length} devices in ${traffic.conversations.length} conversations`)
