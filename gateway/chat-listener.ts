@@ -45,7 +45,7 @@ export function createChatListeners(deps: {
   clock: Clock
   metrics: Metrics
   /** A number that no socket of this gateway has. */
-  nextSocket(): number
+  nextSocket: () => number
 }): ChatListeners {
   const { hub, engine, flusher, clock, metrics, nextSocket } = deps
   const open = new Map<number, () => void>()
@@ -120,7 +120,7 @@ export function createChatListeners(deps: {
       return open.size
     },
     close() {
-      for (const end of [...open.values()]) end()
+      for (const end of open.values()) end()
     },
   }
 }

@@ -92,7 +92,7 @@ function world() {
       assert.ok(next, text)
       if ('say' in next) {
         said.push({ by: undefined, text: next.say })
-        return { rounds: rounds.map(r => r.map(c => `${c.name}(${describe(c)})`).join(' ')), answer: next.say }
+        return { rounds: rounds.map(r => r.map(c => `${c.name}(${String(describe(c))})`).join(' ')), answer: next.say }
       }
       assert.ok(rounds.length < 8, text)
       rounds.push(next.calls.map(c => ({ ...c, result: call(c.name, c.arguments, allows) })))
@@ -104,7 +104,7 @@ function world() {
       : name === 'update_task'
         ? Object.entries(a)
             .slice(1)
-            .map(([k, v]) => `${k}: ${v}`)
+            .map(([k, v]) => `${k}: ${String(v)}`)
             .join(', ')
         : (result!['title'] ?? '–')
   const state = () => tasks.map(t => `${t.completed ? 'x' : '-'} ${t.title}`)

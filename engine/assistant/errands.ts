@@ -201,13 +201,14 @@ function purge(listed: CallMade | undefined, status: 'all' | 'completed'): Next 
 // --- what is told: only what results show ------------------------------------------------------------------------------------------
 
 const succeeded = (call: CallMade | undefined) => call?.result?.['success'] === true
-const titleOf = (call: CallMade | undefined) => String(call?.result?.['title'] ?? '')
+const textIn = (value: unknown) => (typeof value === 'string' ? value : '')
+const titleOf = (call: CallMade | undefined) => textIn(call?.result?.['title'])
 
 function toldAdded(calls: readonly CallMade[]): string {
   const added = calls.filter(succeeded).map(titleOf)
   const failed = calls.filter(call => !succeeded(call))
   const lines = added.length > 0 ? [`Added ${listed(added.map(bold))} to your list.`] : []
-  for (const call of failed) lines.push(toldFailure(call, `add ${quote(String(call.arguments['title'] ?? ''))}`))
+  for (const call of failed) lines.push(toldFailure(call, `add ${quote(textIn(call.arguments['title']))}`))
   return lines.join(' ')
 }
 
@@ -242,8 +243,8 @@ function toldDone(call: CallMade | undefined, listing: CallMade | undefined): st
 
 function toldUpdated(call: CallMade | undefined): string {
   if (!succeeded(call)) return toldFailure(call, 'change that')
-  const description = call!.result!['description']
-  return `Changed: it is now ${bold(titleOf(call))}${description ? `, described as ${quote(String(description))}` : ''}.`
+  const description = textIn(call!.result!['description'])
+  return `Changed: it is now ${bold(titleOf(call))}${description ? `, described as ${quote(description)}` : ''}.`
 }
 
 function toldDeleted(calls: readonly CallMade[]): string {

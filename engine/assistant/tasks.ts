@@ -208,7 +208,7 @@ async function effect(
     }
     case 'list_tasks': {
       const { tasks, total } = await listTasks(sql, userId, call)
-      return { tasks: tasks.map(({ updated_at: _, ...task }) => task), total, status_filter: call.status }
+      return { tasks: tasks.map(({ updated_at: _updated, ...task }) => task), total, status_filter: call.status }
     }
     case 'complete_task': {
       const { rows } = await sql.query(
@@ -274,7 +274,7 @@ export async function listTasks(
       order by t.created_at, t.id limit $4`,
     [userId, page.status, patterns, page.limit, page.after ?? null],
   )
-  if (rows.length > 0) return { tasks: rows.map(({ total: _, ...task }) => task), total: rows[0]!.total }
+  if (rows.length > 0) return { tasks: rows.map(({ total: _total, ...task }) => task), total: rows[0]!.total }
   return { tasks: [], total: 0 }
 }
 

@@ -133,7 +133,7 @@ function isPlain(value: unknown, depth: number): boolean {
 }
 
 function fit(text: string, charsMax: number): string {
-  return [...text.toWellFormed().replaceAll('\0', '\ufffd')].slice(0, charsMax).join('')
+  return Array.from(text.toWellFormed().replaceAll('\0', '\ufffd')).slice(0, charsMax).join('')
 }
 
 /** JSON within the limit: a list loses its end, and says so. */

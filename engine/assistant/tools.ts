@@ -3,7 +3,7 @@
  * Refuses what it does not know; identity never comes from arguments. Effects are in tasks.ts.
  */
 import { createHash } from 'node:crypto'
-import { isStorable } from '#protos/field.ts'
+import { codePoints, isStorable } from '#protos/field.ts'
 import { parseId } from '#protos/ids.ts'
 import {
   taskDescriptionCharsMax,
@@ -218,7 +218,7 @@ function readTitle(value: unknown): string | undefined {
 function readText(value: unknown, charsMax: number): string | undefined {
   if (typeof value !== 'string' || value.length > charsMax * 8 || !isStorable(value)) return undefined
   const text = value.trim()
-  return [...text].length <= charsMax ? text : undefined
+  return codePoints(text) <= charsMax ? text : undefined
 }
 
 /** SHA-256 over the tool's name and its arguments with sorted keys: what an approval and a key stand for. */

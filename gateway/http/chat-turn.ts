@@ -35,7 +35,7 @@ export interface ChatTurns {
   follow(
     question: Question,
     to: { emit(frame: ServerFrame): void; unsent(): number; ended(): void },
-  ): Promise<{ answerId: string; close(): void }>
+  ): Promise<{ answerId: string; close: () => void }>
   /** The calls of an answer so far. `isWaiting`: somebody is to decide. */
   calls(conversationId: string, answerId: string): Promise<{ calls: ToolCallView[]; isWaiting: boolean }>
 }
@@ -45,7 +45,7 @@ export function createChatTurns(deps: {
   commands: Commands
   reader: Reader
   db: Db
-  now(): number
+  now: () => number
 }): ChatTurns {
   const { listeners, commands, reader, db, now } = deps
 
@@ -124,8 +124,10 @@ export function createChatTurns(deps: {
         [conversationId, answerId],
       )
       return {
-        calls: rows.map(({ is_waiting: _, result, ...call }) => ({
-          ...call,
+        calls: rows.map(({ tool_name, tool_id, status, result }) => ({
+          tool_name,
+          tool_id,
+          status,
           result: result === null ? null : (JSON.parse(result) as unknown),
         })),
         isWaiting: rows.some(row => row.is_waiting),
