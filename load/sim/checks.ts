@@ -7,8 +7,8 @@ import { checkStreams } from '#load/kit/checkers-resume.ts'
 import type { DurableFrame } from '#protos/catalogue.ts'
 import { assistantId } from '#protos/ids.ts'
 import { emptyTimeline, foldFact, type Timeline } from '#protos/timeline.ts'
-import type { ConversationRecord } from './postgres-model.ts'
-import type { World } from './world.ts'
+import type { World } from './cluster.ts'
+import type { ConversationRecord } from './postgres-tables.ts'
 
 function rowsOf(c: ConversationRecord): Row[] {
   return [...c.events.values()]

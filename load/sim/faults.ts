@@ -1,7 +1,8 @@
 /** Makes one fault of a plan happen to the world, and its end. Refuses to choose: the plan did. */
+
+import type { World } from './cluster.ts'
 import type { Fault } from './plan.ts'
 import type { StatementFault } from './postgres-server.ts'
-import type { World } from './world.ts'
 
 export function strike(world: World, fault: Fault): void {
   const { kernel, net, postgres, engines, gateways, clients } = world

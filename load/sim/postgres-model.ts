@@ -5,8 +5,15 @@
 import { sideParts } from '#engine/storage/sides.ts'
 import { leaseMs, shardCount, suspectReportersMin, suspicionWindowMs, turnsRunningPerUserMax } from '#protos/limits.ts'
 import { readStatement } from './postgres-reads.ts'
-
-export type Row = Record<string, unknown>
+import type {
+  ConversationRecord,
+  EventRecord,
+  NodeRecord,
+  Row,
+  RunRecord,
+  ShardRecord,
+  Tables,
+} from './postgres-tables.ts'
 
 /** An error that the server says, as the driver shows it. */
 export class SqlError extends Error {
@@ -20,67 +27,6 @@ export class SqlError extends Error {
   }
 }
 
-export interface NodeRecord {
-  incarnation: string
-  nodeId: string
-  addrs: string[]
-  version: string
-  state: 'up' | 'draining' | 'dead'
-  beat: number
-  expiresAt: number
-}
-
-export interface ShardRecord {
-  shard: number
-  epoch: number
-  owner: string | null
-  worker: number | null
-}
-
-export interface EventRecord {
-  conversation: string
-  seq: number
-  messageId: string
-  kind: string
-  senderId: string
-  clientId: string
-  bodyHash: Uint8Array
-  body: string
-  at: number
-  epoch: number
-}
-
-export interface MemberRecord {
-  userId: string
-  role: string
-  joinedSeq: number
-  readSeq: number
-  deliveredSeq: number
-}
-
-export interface ConversationRecord {
-  id: string
-  shard: number
-  kind: string
-  title: string | null
-  toolPolicy: string
-  createdBy: string
-  deleted: boolean
-  firstSeq: number
-  members: Map<string, MemberRecord>
-  events: Map<number, EventRecord>
-  head: number
-}
-
-export interface RunRecord extends Row {
-  id: string
-  conversation: string
-  shard: number
-  requester: string
-  status: string
-  segments: Map<number, string>
-}
-
 /** JSON as jsonb gives it back: shorter keys first, a space after colon and comma. */
 export function jsonb(text: string): string {
   const write = (value: unknown): string => {
@@ -92,7 +38,7 @@ export function jsonb(text: string): string {
   return text.includes('\\u0000') ? text : write(JSON.parse(text))
 }
 
-export class PostgresModel {
+export class PostgresModel implements Tables {
   readonly nodes = new Map<string, NodeRecord>()
   readonly shards: ShardRecord[] = Array.from({ length: shardCount }, (_, shard) => ({
     shard,

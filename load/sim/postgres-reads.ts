@@ -2,13 +2,13 @@
  * The reading statements of engine and gateway on the modelled tables, each at one moment. The engine's carry names; those
  * of the gateway's hub are told by their text. Refuses to change a table.
  */
-import type { ConversationRecord, EventRecord, PostgresModel, Row } from './postgres-model.ts'
+import type { ConversationRecord, EventRecord, Row, Tables } from './postgres-tables.ts'
 
 // biome-ignore lint/suspicious/noExplicitAny: parameters of many statements
 type Values = any[]
 
 /** Rows of a reading statement. Throws on one that the model does not know. */
-export function readStatement(db: PostgresModel, name: string, text: string, v: Values): Row[] {
+export function readStatement(db: Tables, name: string, text: string, v: Values): Row[] {
   return (name === '' ? hubRead(db, text, v) : engineRead(db, name, v)) as Row[]
 }
 
@@ -26,7 +26,7 @@ function sendOf(e: EventRecord): Row {
   return { conversation, senderId, clientId, seq, messageId, kind, bodyHash }
 }
 
-function activationOf(db: PostgresModel, c: ConversationRecord): Row {
+function activationOf(db: Tables, c: ConversationRecord): Row {
   const members = [...c.members.values()]
     .sort((a, b) => a.joinedSeq - b.joinedSeq || (a.userId < b.userId ? -1 : 1))
     .map(({ userId, role, joinedSeq, readSeq, deliveredSeq }) => ({ userId, role, joinedSeq, readSeq, deliveredSeq }))
@@ -47,7 +47,7 @@ function activationOf(db: PostgresModel, c: ConversationRecord): Row {
   }
 }
 
-function engineRead(db: PostgresModel, name: string, v: Values): Row[] {
+function engineRead(db: Tables, name: string, v: Values): Row[] {
   const conversations = (ids: string[]) => ids.flatMap(id => db.conversations.get(id) ?? [])
   switch (name) {
     case 'dir_activate':
@@ -95,7 +95,7 @@ function engineRead(db: PostgresModel, name: string, v: Values): Row[] {
 }
 
 /** The statements of gateway/reads.ts, known by a piece of their text. */
-function hubRead(db: PostgresModel, text: string, v: Values): Row[] {
+function hubRead(db: Tables, text: string, v: Values): Row[] {
   const member = (c: ConversationRecord, user: string) => (c.deleted ? undefined : c.members.get(user))
   const all = [...db.conversations.values()]
   if (text.includes('disabled_at is null')) return [{ ok: true }]

@@ -5,7 +5,8 @@
  */
 import type { Kernel, Proc } from './kernel.ts'
 import type { End } from './network.ts'
-import { PostgresModel, type Row, SqlError } from './postgres-model.ts'
+import { PostgresModel, SqlError } from './postgres-model.ts'
+import type { Row } from './postgres-tables.ts'
 
 export interface Ask {
   id: number

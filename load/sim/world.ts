@@ -6,6 +6,7 @@ import type { DurableFrame } from '#protos/catalogue.ts'
 import { shardOf } from '#protos/shard.ts'
 import { checkSafety, differences, openWork } from './checks.ts'
 import { SimClient } from './client.ts'
+import type { World } from './cluster.ts'
 import { EngineNode } from './engine-node.ts'
 import { strike } from './faults.ts'
 import { GatewayNode } from './gateway-node.ts'
@@ -17,19 +18,6 @@ import { PostgresServer } from './postgres-server.ts'
 import { Recorder } from './recorder.ts'
 import { setServices } from './services.ts'
 import { SimWebSocket, setTown } from './socket.ts'
-
-export interface World {
-  plan: Plan
-  kernel: Kernel
-  net: Net
-  postgres: PostgresServer
-  engines: EngineNode[]
-  gateways: GatewayNode[]
-  clients: SimClient[]
-  recorder: Recorder
-  /** Ids of the plan's rooms. */
-  rooms: string[]
-}
 
 export interface Outcome {
   problems: string[]
