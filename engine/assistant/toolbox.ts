@@ -4,7 +4,6 @@
  */
 import type { ModelCall, Toolbox } from '#engine/actor/ports.ts'
 import type { Clock } from '#engine/ops/clock.ts'
-import { ConfigError } from '#engine/ops/config.ts'
 import type { Log } from '#engine/ops/log.ts'
 import type { Metrics } from '#engine/ops/metrics.ts'
 import {
@@ -14,17 +13,16 @@ import {
   toolResultBytesMax,
   toolTimeoutMs,
 } from '#protos/limits.ts'
+import { parseToolPermission, type ToolName, type ToolPermission } from '#protos/tools.ts'
 import { isFailure, type Tasks, type ToolResult } from './tasks.ts'
-import { canonicalHash, describeTools, failure, isToolName, type ToolName, toolNames } from './tools.ts'
-
-export type Policy = 'auto' | 'ask' | 'off'
+import { canonicalHash, describeTools, failure, isToolName } from './tools.ts'
 
 /** A call tries again this often while the database is away. */
 const retryMs = 250
 
-/** `given`: entries `name=policy` of the operator, over the defaults. Throws ConfigError. */
-export function readPolicies(given: readonly string[]): Record<ToolName, Policy> {
-  const policies: Record<ToolName, Policy> = {
+/** `given`: entries `name=permission` of the operator, checked with the settings, over the defaults. */
+export function readPolicies(given: readonly string[]): Record<ToolName, ToolPermission> {
+  const policies: Record<ToolName, ToolPermission> = {
     add_task: 'auto',
     list_tasks: 'auto',
     complete_task: 'auto',
@@ -32,24 +30,21 @@ export function readPolicies(given: readonly string[]): Record<ToolName, Policy>
     update_task: 'auto',
   }
   for (const entry of given) {
-    const [name = '', policy = ''] = entry.split('=').map(s => s.trim())
-    if (!isToolName(name)) throw new ConfigError(`TOOL_POLICIES: ${name} is not one of ${toolNames.join(', ')}`)
-    if (policy !== 'auto' && policy !== 'ask' && policy !== 'off')
-      throw new ConfigError(`TOOL_POLICIES: ${name}=${policy} is not one of auto, ask, off`)
-    policies[name] = policy
+    const parsed = parseToolPermission(entry)
+    if (parsed) policies[parsed[0]] = parsed[1]
   }
   return policies
 }
 
 export function createToolbox(deps: {
   tasks: Tasks
-  policies: Record<ToolName, Policy>
+  policies: Record<ToolName, ToolPermission>
   clock: Clock
   log: Log
   metrics: Metrics
 }): Toolbox {
   const { tasks, policies, clock, log, metrics } = deps
-  const policyOf = (name: string): Policy => (isToolName(name) ? policies[name] : 'off')
+  const policyOf = (name: string): ToolPermission => (isToolName(name) ? policies[name] : 'off')
 
   return {
     offers: describeTools(false)

@@ -12,9 +12,7 @@ import {
   tasksPageMax,
   taskTitleCharsMax,
 } from '#protos/limits.ts'
-
-export const toolNames = ['add_task', 'list_tasks', 'complete_task', 'delete_task', 'update_task'] as const
-export type ToolName = (typeof toolNames)[number]
+import { type ToolName, toolNames } from '#protos/tools.ts'
 
 export type ToolErrorKind =
   | 'InvalidTitle'

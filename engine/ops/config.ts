@@ -5,6 +5,7 @@
 import { createPrivateKey } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { isIP } from 'node:net'
+import { parseToolPermission } from '#protos/tools.ts'
 
 interface Setting<T> {
   parse(text: string): T | undefined
@@ -61,6 +62,16 @@ const list = (doc: string): Setting<string[]> => ({
   default: [],
   doc,
 })
+const listOf = (isEntry: (entry: string) => boolean, doc: string): Setting<string[]> => {
+  const plain = list(doc)
+  return {
+    ...plain,
+    parse(t) {
+      const entries = plain.parse(t)
+      return entries?.every(isEntry) ? entries : undefined
+    },
+  }
+}
 const flag = (fallback: boolean, doc: string): Setting<boolean> => ({
   parse: t => (['1', 'true', 'yes'].includes(t) ? true : ['0', 'false', 'no', ''].includes(t) ? false : undefined),
   default: fallback,
@@ -170,7 +181,8 @@ export const settings = {
     text('', 'File with the assistant’s system prompt. Absent: the built-in one.'),
     isReadable,
   ),
-  TOOL_POLICIES: list(
+  TOOL_POLICIES: listOf(
+    entry => parseToolPermission(entry) !== undefined,
     'What the assistant’s tools may do, as name=auto|ask|off, comma separated. delete_task asks, the others act at once.',
   ),
   // Engine
