@@ -158,8 +158,9 @@ export class Hub implements EngineSink {
     const peer = this.peers.get(label.socket)
     const join = peer?.joins.get(label.attempt)
     if (!peer || !join) return
-    const seat = peer.seats.get(label.conversation)
-    if (seat) this.rooms.replay(seat, label.seq, label.principal, frameText(body))
+    // The owner knows of a membership that this gateway does not know yet: nothing of its replay may be left out.
+    const seat = peer.seats.get(label.conversation) ?? this.rooms.sit(peer, label.conversation, label.seq - 1)
+    this.rooms.replay(seat, label.seq, label.principal, frameText(body))
   }
 
   answer(label: Label, body: Uint8Array): void {

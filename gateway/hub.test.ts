@@ -1,0 +1,67 @@
+/** The hub by itself: what comes for a peer before its seat is known. */
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { systemClock } from '#engine/ops/clock.ts'
+import { silentLog } from '#engine/ops/log.ts'
+import { openMetrics } from '#engine/ops/metrics.ts'
+import { label, letterKinds } from '#protos/letter.ts'
+import { payloadOf } from './framing.ts'
+import { Hub } from './hub.ts'
+import { Flusher, Outbox } from './outbox.ts'
+import { Peer } from './peer.ts'
+import { Positions } from './positions.ts'
+import type { Reads } from './reads.ts'
+
+const conversation = '11111111-1111-7111-8111-111111111111'
+const attempt = '22222222-2222-7222-8222-222222222222'
+
+test('H9 a replay that comes before the notice of the membership is passed on whole', async t => {
+  const metrics = openMetrics()
+  const attached: unknown[] = []
+  const hub = new Hub({
+    clock: systemClock,
+    log: silentLog,
+    metrics,
+    reads: {} as Reads,
+    positions: new Positions(() => 0),
+    engine: {
+      command: () => ({ taken: true }),
+      attach: items => void attached.push(...items),
+      detach: () => {},
+      closeSocket: () => {},
+    },
+    answered: () => {},
+  })
+  t.after(() => hub.close())
+  const got: { type: string; seq?: number }[] = []
+  const wire = {
+    write: (frames: readonly Buffer[]) => {
+      for (const frame of frames) got.push(JSON.parse(payloadOf(frame).toString()))
+      return 1
+    },
+    unsent: () => 0,
+    left: () => 0,
+    filled: () => {},
+    tooSlow: () => {},
+  }
+  const peer = new Peer(1, 'ann', 's', new Outbox(wire, new Flusher(metrics)))
+  peer.state = 'live'
+  hub.peers.set(peer.id, peer)
+  hub.joining(peer, attempt, { conversation, afterSeq: 6, asked: {}, isImplicit: false })
+  const on = { socket: 1, attempt, conversation }
+  for (const seq of [7, 8]) {
+    const frame = Buffer.from(JSON.stringify({ type: 'message.new', seq }))
+    hub.replay(label(letterKinds.replay, { ...on, seq }), frame)
+  }
+  hub.answer(label(letterKinds.answer, on), Buffer.from(JSON.stringify({ type: 'room.joined', headSeq: 8 })))
+  await new Promise(go => setTimeout(go, 20))
+  assert.deepEqual(
+    got.map(f => [f.type, f.seq]),
+    [
+      ['message.new', 7],
+      ['message.new', 8],
+      ['room.joined', undefined],
+    ],
+  )
+  assert.deepEqual(attached, [[conversation, 6]])
+})
