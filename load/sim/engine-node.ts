@@ -237,6 +237,8 @@ export class EngineNode {
       case 'stamped':
         this.membership?.stamped(message.shards)
         return
+      case 'busy':
+        break
       case 'drained':
         thread.drained = true
         return

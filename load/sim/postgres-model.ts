@@ -54,6 +54,7 @@ export class PostgresModel implements Tables {
   /** `${conversation}/${sender}/${client}` */
   readonly clients = new Map<string, EventRecord>()
   readonly runs = new Map<string, RunRecord>()
+  readonly segments = new Map<string, Map<number, string>>()
   readonly slots = new Map<string, string>()
   readonly blocks = new Set<string>()
   /** Shards whose epoch changed in the last statement: LISTEN hears of it. */
@@ -253,7 +254,10 @@ export class PostgresModel implements Tables {
       c.head = Math.max(c.head, e.seq)
       this.clients.set(`${e.conversation}/${e.senderId}/${e.clientId}`, e)
     }
-    for (const { run, at, text: piece } of segments) this.runs.get(run)?.segments.set(at, piece)
+    for (const { run, at, text: piece } of segments) {
+      const of = this.segments.get(run) ?? new Map<number, string>()
+      this.segments.set(run, of.set(at, piece))
+    }
     return [...passed.keys()].sort((a, b) => a - b).map(shard_id => ({ shard_id }))
   }
 
@@ -275,7 +279,7 @@ export class PostgresModel implements Tables {
       clients.add(client)
     }
     for (const { run, at } of segments) {
-      if (this.runs.get(run)?.segments.has(at)) throw new SqlError('23505', 'ai_segment_pkey')
+      if (this.segments.get(run)?.has(at)) throw new SqlError('23505', 'ai_segment_pkey')
     }
   }
 
@@ -317,7 +321,7 @@ export class PostgresModel implements Tables {
         this.blocks.delete(`${r.blocker}>${r.blocked}`)
         return
       case 'runsAdded':
-        this.runs.set(r.id, { ...r, segments: new Map() })
+        this.runs.set(r.id, { ...r })
         return
       case 'runsStarted':
         Object.assign(this.runs.get(r.id) ?? {}, { status: r.status, model: r.model })
@@ -338,7 +342,7 @@ export class PostgresModel implements Tables {
     if (name === 'log_positions') {
       return found(i => this.conversations.get(v[1][i])?.events.get(v[2][i])?.epoch === v[3][i])
     }
-    if (name === 'log_segments') return found(i => this.runs.get(v[1][i])?.segments.has(v[2][i]) === true)
+    if (name === 'log_segments') return found(i => this.segments.get(v[1][i])?.has(v[2][i]) === true)
     return found(i => this.clients.has(`${v[1][i]}/${v[2][i]}/${v[3][i]}`))
   }
 
@@ -374,7 +378,7 @@ export class PostgresModel implements Tables {
         }
         return []
       case 'dir_purge_segments':
-        for (const id of v[0]) if (this.runs.get(id)?.status === 'ended') this.runs.get(id)!.segments.clear()
+        for (const id of v[0]) if (this.runs.get(id)?.status === 'ended') this.segments.delete(id)
         return []
       default:
         return undefined

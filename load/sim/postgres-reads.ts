@@ -16,7 +16,7 @@ function logOf(c: ConversationRecord | undefined): EventRecord[] {
   return c ? [...c.events.values()].sort((a, b) => a.seq - b.seq) : []
 }
 
-function runText(segments: Map<number, string>): string {
+function runText(segments: ReadonlyMap<number, string> = new Map()): string {
   const ordered = [...segments].sort(([a], [b]) => a - b)
   return ordered.map(([, text]) => text).join('')
 }
@@ -36,7 +36,7 @@ function activationOf(db: Tables, c: ConversationRecord): Row {
     .map(r => ({
       ...{ id: r.id, requester: r.requester, questionId: r['question_id'], questionSeq: r['question_seq'] },
       ...{ clientMessageId: r['client_message_id'], answerId: r['answer_id'], status: r.status, trace: r['trace'] },
-      ...{ createdAt: r['created_at'], prefix: runText(r.segments), calls: [] },
+      ...{ createdAt: r['created_at'], prefix: runText(db.segments.get(r.id)), calls: [] },
     }))
   const blocks = members.flatMap(a => members.map(b => `${a.userId}>${b.userId}`)).filter(p => db.blocks.has(p))
   const list = (items: unknown[]) => (items.length === 0 ? null : JSON.stringify(items))
@@ -145,7 +145,7 @@ function hubRead(db: Tables, text: string, v: Values): Row[] {
   }
   if (text.includes('from ai_run r join ai_segment')) {
     const run = [...db.runs.values()].find(r => r['answer_id'] === v[0])
-    return [...(run?.segments ?? [])].sort(([a], [b]) => a - b).map(([, piece]) => ({ text: piece }))
+    return [...(db.segments.get(run?.id ?? '') ?? [])].sort(([a], [b]) => a - b).map(([, piece]) => ({ text: piece }))
   }
   if (text.includes("kind = 'room.member_left'")) {
     const left = logOf(db.conversations.get(v[0])).filter(

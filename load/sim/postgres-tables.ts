@@ -60,7 +60,6 @@ export interface RunRecord extends Row {
   shard: number
   requester: string
   status: string
-  segments: Map<number, string>
 }
 
 export interface Tables {
@@ -70,5 +69,7 @@ export interface Tables {
   /** `${conversation}/${sender}/${client}` */
   readonly clients: ReadonlyMap<string, EventRecord>
   readonly runs: ReadonlyMap<string, RunRecord>
+  /** Run → offset → text. */
+  readonly segments: ReadonlyMap<string, ReadonlyMap<number, string>>
   readonly blocks: ReadonlySet<string>
 }
