@@ -117,7 +117,7 @@ test('[PG1] the model answers every statement as Postgres does', async () => {
   await fc.assert(
     fc.asyncProperty(fc.array(step, { minLength: 10, maxLength: 40 }), async steps => {
       const model = new PostgresModel()
-      await engine.pool.query(`truncate engine_node, conversation, event, ai_segment, shard_history cascade`)
+      await engine.pool.query(`truncate engine_node, conversation, event, ai_segment, ai_slot, shard_history cascade`)
       await engine.pool.query(`update shard set owner = null, worker = null`)
       for (const [i, user] of users.entries()) {
         const text = `insert into users (id, username, display_name) values ($1, $2, $2) on conflict do nothing`
