@@ -20,6 +20,8 @@ export type ToWorker =
   | { kind: 'renewed'; mono: number }
   /** Answer with `metrics` of the same id. */
   | { kind: 'metrics'; id: number }
+  /** Start no turns from now on, and say with `busy` where some run: now, and every busyEveryMs. */
+  | { kind: 'quiesce' }
   /** No new turns, end running ones, flush receipts; then `drained`. */
   | { kind: 'drain' }
   /** Close everything and end the task. */
@@ -33,6 +35,8 @@ export type FromWorker =
   | { kind: 'fenced'; shards: number[] }
   /** Recovery moved these shards to fresh epochs, still this worker's. The row is written already; keep it in mind. */
   | { kind: 'stamped'; shards: [shard: number, epoch: number][] }
+  /** Where turns run that end here or nowhere. */
+  | { kind: 'busy'; shards: number[] }
   | { kind: 'metrics'; id: number; json: MetricDump }
   | { kind: 'drained' }
 

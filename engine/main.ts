@@ -56,6 +56,8 @@ async function run(config: Config, log: Log): Promise<void> {
   const open = new Map<number, { index: number; addr: string; startedAt: number }>()
   let isReady = false
   const tellThreads = () => isReady && tellParent({ kind: 'threads', threads: [...open.values()] })
+  /** By worker, while leaving. */
+  const busy = new Map<number, ReadonlySet<number>>()
   const drained = new Set<number>()
   let onDrained = () => {}
   let stopping: Promise<void> | undefined
@@ -93,6 +95,9 @@ async function run(config: Config, log: Log): Promise<void> {
         case 'metrics':
           scrape.answered(message.id, message.json)
           break
+        case 'busy':
+          busy.set(worker, new Set(message.shards))
+          break
         case 'drained':
           drained.add(worker)
           onDrained()
@@ -102,6 +107,7 @@ async function run(config: Config, log: Log): Promise<void> {
       }
     },
     onEnded(worker) {
+      busy.delete(worker)
       open.delete(worker)
       drained.delete(worker)
     },
@@ -125,6 +131,7 @@ async function run(config: Config, log: Log): Promise<void> {
       clock,
       log,
       metrics,
+      isBusy: shard => [...busy.values()].some(shards => shards.has(shard)),
       own: (worker, shards) =>
         threads.post(worker, { kind: 'own', shards: shards.map(({ shard, epoch }) => [shard, epoch]) }),
       disown: (worker, shards) => threads.post(worker, { kind: 'disown', shards }),
@@ -163,10 +170,18 @@ async function run(config: Config, log: Log): Promise<void> {
       }),
   })
 
+  /** No turn starts any more, and every thread has said where some run. */
+  async function quiesced(): Promise<void> {
+    const asked = broadcast({ kind: 'quiesce' })
+    for (const until = clock.mono() + quiesceMsMax; busy.size < asked && clock.mono() < until; )
+      await new Promise(resolve => setTimeout(resolve, 5))
+  }
+
   async function stop(limitMs: number): Promise<void> {
     // Whatever hangs, the process ends: what is acked is stored, the rest is replayed to the next owner.
     setTimeout(() => process.exit(1), handOverMsMax + limitMs).unref()
     log.info('draining', { node: nodeId })
+    await quiesced()
     await membership!.drain(handOverMsMax).catch(error => log.warn('the hand-over stopped', { err: error }))
     setTimeout(() => process.exit(1), limitMs).unref()
     const asked = broadcast({ kind: 'drain' })
@@ -208,6 +223,9 @@ async function run(config: Config, log: Log): Promise<void> {
 function tellParent(message: EngineReady | EngineThreads): void {
   if (process.connected) process.send?.(message)
 }
+
+/** A thread that does not answer by then is not waited for. */
+const quiesceMsMax = 500
 
 /** A crashed parent is started again soon; its successor waits for our ports. */
 const orphanDrainMs = 1000

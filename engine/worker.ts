@@ -3,7 +3,7 @@
  * tells it about ownership. The endless task of the pool: resolves only when told to stop. Refuses to decide who owns what.
  */
 import { hostname } from 'node:os'
-import { workerBeatMs } from '#protos/limits.ts'
+import { busyEveryMs, workerBeatMs } from '#protos/limits.ts'
 import { createRegistry } from './actor/registry.ts'
 import { readSystemPrompt } from './assistant/prompt.ts'
 import { createProvider } from './assistant/provider.ts'
@@ -138,6 +138,7 @@ async function serve({ port, worker, nodeId, incarnation }: WorkerData, config: 
     addr => isEngineAddress(database.pool, addr, named),
   )
   const stopped = Promise.withResolvers<void>()
+  let telling: NodeJS.Timeout | undefined
   port.on('message', (message: ToWorker) => {
     switch (message.kind) {
       case 'own':
@@ -159,6 +160,13 @@ async function serve({ port, worker, nodeId, incarnation }: WorkerData, config: 
           .then(json => post({ kind: 'metrics', id: message.id, json: json as never }))
           .catch(error => log.error('metrics could not be read', { err: error }))
         break
+      case 'quiesce': {
+        actors.quiesce()
+        const tell = () => post({ kind: 'busy', shards: actors.busyShards() })
+        tell()
+        telling = setInterval(tell, busyEveryMs)
+        break
+      }
       case 'drain':
         listener.setServing(false)
         void actors
@@ -176,6 +184,7 @@ async function serve({ port, worker, nodeId, incarnation }: WorkerData, config: 
   post({ kind: 'listening', addr: reachable(listener.addr) })
 
   await stopped.promise
+  clearInterval(telling)
   listener.close()
   await actors.close()
   await journal.close()

@@ -204,6 +204,8 @@ export const hopProbeMs = 5000
 export const metricsWaitMs = 500
 /** How long a leaving engine hands its shards over while another one is up; running turns may end meanwhile. */
 export const handOverMsMax = 60_000
+/** How often a leaving engine's threads say where turns still run: a shard moves this soon after its turn ended. */
+export const busyEveryMs = 100
 /** SIGTERM to exit of an engine that is the only one; the parent ends it by force a little later. */
 export const engineDrainMsMax = 5000
 

@@ -185,6 +185,10 @@ export interface Actors {
   release(shards: readonly number[]): void
   /** After a claim: activates what has open runs. */
   adopt(shards: readonly number[]): Promise<void>
+  /** From now on no turn starts: whoever owns the shards next starts it. */
+  quiesce(): void
+  /** Shards with a turn that runs here and that nobody else could go on with. */
+  busyShards(): number[]
   /** Drain: no new turns; running ones end `interrupted` (or `shutdown`), receipts are flushed. */
   drain(): Promise<void>
 }

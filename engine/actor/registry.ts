@@ -257,6 +257,16 @@ export function createRegistry(deps: RegistryDeps): Registry {
       }
     },
 
+    quiesce() {
+      context.isDraining = true
+    },
+
+    busyShards() {
+      const busy = new Set<number>()
+      for (const actor of actors.values()) if (actor.hasRunning) busy.add(actor.shard)
+      return [...busy]
+    },
+
     async drain() {
       context.isDraining = true
       for (const actor of actors.values()) actor.interrupt()

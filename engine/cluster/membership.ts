@@ -6,7 +6,7 @@
 import type { Clock } from '#engine/ops/clock.ts'
 import type { Log } from '#engine/ops/log.ts'
 import type { Metrics } from '#engine/ops/metrics.ts'
-import { renewMs } from '#protos/limits.ts'
+import { busyEveryMs, renewMs } from '#protos/limits.ts'
 import { nothingObserved, type ObserveEvent, observe } from './observe.ts'
 import type { Seat } from './placement.ts'
 import { noMemory, type Plan, plan, type ShardRow } from './plan.ts'
@@ -23,6 +23,8 @@ export interface MembershipOptions {
   /** A shard's worker should know this; a worker that is gone may be ignored, it gets fresh epochs when it is back. */
   own(worker: number, shards: Granted[]): void
   disown(worker: number, shards: number[]): void
+  /** Asked while draining: a turn runs there that would end with a move. */
+  isBusy?(shard: number): boolean
   /** Shards that this worker gave away have these owners now. */
   moved?(worker: number, to: Moved[]): void
   /** The first round with all workers is done: what can be claimed at once is claimed. */
@@ -48,6 +50,8 @@ export interface Membership {
 }
 
 const startWaitMs = 5000
+/** Of a drain: at its end what is still busy moves too. */
+const lastMovesMs = 3000
 /** After an outage the lease is renewed soon; a statement every so often does not hurt a database that starts. */
 const renewRetryMs = 500
 
@@ -62,6 +66,7 @@ export function joinCluster(options: MembershipOptions): Membership {
   let renewedAt = startedAt
   let isClosed = false
   let isDraining = false
+  let patientUntil = 0
   let isSettled = false
   let acting: Promise<unknown> = Promise.resolve()
   let renewTimer: NodeJS.Timeout | undefined
@@ -168,7 +173,7 @@ export function joinCluster(options: MembershipOptions): Membership {
     const buried = isRound ? await watch(nodes, began) : 0
     believe(shards)
     if (addrs.some(addr => addr === '') && clock.mono() - startedAt < startWaitMs) return buried
-    const decided = plan(memory, me, nodes, shards, clock.mono())
+    const decided = plan(memory, me, nodes, shards, clock.mono(), isBusy)
     memory = decided.memory
     if (isClosed) return buried
     for (const { worker, shards: wanted } of decided.claims) {
@@ -245,6 +250,11 @@ export function joinCluster(options: MembershipOptions): Membership {
     }
   }
 
+  /** Only on the way out, and not for ever. */
+  function isBusy(shard: number): boolean {
+    return isDraining && clock.mono() < patientUntil && options.isBusy?.(shard) === true
+  }
+
   scheduleRenewal(0)
   return {
     listening: (worker, addr) => void seat(worker, addr),
@@ -264,12 +274,15 @@ export function joinCluster(options: MembershipOptions): Membership {
     async drain(deadlineMs) {
       isDraining = true
       const until = clock.mono() + deadlineMs
+      patientUntil = until - lastMovesMs
       await act(() => store.markDraining(me))
       while (clock.mono() < until) {
         const { nodes, shards } = await store.read()
         const isAlone = !nodes.some(n => n.incarnation !== me && n.state === 'up')
-        if (isAlone || !shards.some(s => s.owner === me)) return
+        const left = shards.filter(s => s.owner === me)
+        if (isAlone || left.length === 0) return
         await act(() => tend(false))
+        if (left.every(s => isBusy(s.shard))) await new Promise(resolve => setTimeout(resolve, busyEveryMs))
       }
     },
     async close(leave) {

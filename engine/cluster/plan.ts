@@ -35,13 +35,14 @@ export interface Plan {
 
 export const noMemory: PlanMemory = { ownerlessSince: new Map(), members: '', membersSince: Number.NEGATIVE_INFINITY }
 
-/** `at`: monotonic ms of the round. */
+/** `at`: monotonic ms of the round. `isBusy`: a shard that is better moved later. */
 export function plan(
   memory: PlanMemory,
   me: string,
   nodes: readonly NodeRow[],
   shards: readonly ShardRow[],
   at: number,
+  isBusy: (shard: number) => boolean = () => false,
 ): Plan {
   const seats = seatsOf(nodes)
   const mine = seats.filter(seat => seat.incarnation === me)
@@ -70,7 +71,7 @@ export function plan(
       if (target) listOf(claims, target.worker).push({ shard: row.shard, epoch: row.epoch })
     } else if (row.owner === me && seat && moves.length < handOverShardsMax) {
       const isElsewhere = seat.incarnation !== me || seat.worker !== row.worker
-      if (isElsewhere && (isDraining || isStable))
+      if (isElsewhere && (isDraining || isStable) && !isBusy(row.shard))
         moves.push({ shard: row.shard, epoch: row.epoch, from: row.worker ?? -1, to: seat })
     }
   }

@@ -259,6 +259,32 @@ describe('a cluster', { skip: hasRedis ? false : 'redis-server is not installed'
     await allAcked(all, 3000)
   })
 
+  test('[CLUSTER13] an engine that is asked to leave moves a running answer last: it goes on to its own end', async () => {
+    const client = await connect(0, 0)
+    const { id } = await cluster.request<{ id: string }>(0, tokens[0]!, 'POST', '/conversations', { type: 'ai' })
+    await client.next(of(id, 'conversation.added'), 'conversation.added')
+    await client.ask({ type: 'room.join', conversationId: id })
+    await send(client, id, '#stream words=80 delay_ms=40', 'chat.send')
+    await client.next(of(id, 'chat.stream'), 'the first words')
+    const [owner] = await cluster.sql<{ node_id: string }>(
+      `select node_id from engine_node n join shard s on s.owner = n.incarnation
+        where s.shard_id = (select shard_id from conversation where id = $1)`,
+      [id],
+    )
+    const index = owner!.node_id.startsWith('cluster-engine-1') ? 0 : 1
+    const { pid } = cluster.file().engines[index]!
+    process.kill(pid, 'SIGTERM')
+    // Others do not wait for it.
+    const others = await crowd()
+    const took = await allAcked(others, 3000)
+    assert.ok(took < 2000, `${took} ms`)
+    const done = await client.next(of(id, 'chat.done'), 'chat.done', 10_000)
+    assert.equal(done['finish'], 'stop')
+    await until(() => cluster.file().engines[index]!.pid !== pid, 'its successor')
+    assert.equal((await send(client, id, 'and then'))['type'], 'ack')
+    await cluster.ready()
+  })
+
   test('[CLUSTER10] a message still crosses after all of that', async () => {
     const [a, b] = [await connect(0, 0), await connect(5, 1)]
     const { id } = await dm(1, 0, 5)
