@@ -152,6 +152,8 @@ export class SimClient {
         return
       }
       case 'conversation.added':
+        // Also for one that it knows: numbering on this socket begins anew, what lies before comes with a join.
+        this.members.delete(frame.conversationId)
         return this.#enter(frame.conversationId)
       case 'conversation.removed':
         return this.#leave(frame.conversationId)
