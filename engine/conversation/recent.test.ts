@@ -1,0 +1,38 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { equalTextsWindowMs } from '#protos/limits.ts'
+import { addRecent, equalTexts, findRecent, foldRecent, noRecent, type Recent, textKeyOf } from './recent.ts'
+
+const hash = new Uint8Array(32)
+const send = (recent: Recent, n: number, text: string, mono: number) =>
+  addRecent(recent, {
+    senderId: 'mia',
+    clientId: `c${n}`,
+    seq: n,
+    messageId: `m${n}`,
+    hash,
+    textKey: textKeyOf('mia', text),
+    mono,
+  })
+
+test('[D1] the latest ids stay and the oldest go, and a smaller share takes effect with the next commit', () => {
+  let recent = noRecent()
+  for (let n = 1; n <= 30; n++) recent = foldRecent(send(recent, n, `t${n}`, n), 20)
+  assert.equal(findRecent(recent, 'mia', 'c10'), undefined)
+  assert.equal(findRecent(recent, 'mia', 'c11')?.seq, 11)
+  recent = foldRecent(send(recent, 31, 't31', 31), 5)
+  assert.equal(findRecent(recent, 'mia', 'c26'), undefined)
+  assert.equal(findRecent(recent, 'mia', 'c27')?.seq, 27)
+  assert.equal(recent.base.ids.size, 5)
+})
+
+test('[D1] texts are forgotten with their window, counted within it', () => {
+  let recent = noRecent()
+  const key = textKeyOf('mia', 'same')
+  for (let n = 1; n <= 3; n++) recent = foldRecent(send(recent, n, 'same', n), 1000)
+  for (let n = 4; n <= 50; n++) recent = foldRecent(send(recent, n, `t${n}`, n), 1000)
+  assert.deepEqual(equalTexts(recent, key, 50), [1, 2, 3])
+  recent = foldRecent(send(recent, 51, 'later', equalTextsWindowMs + 45), 1000)
+  assert.deepEqual(equalTexts(recent, key, equalTextsWindowMs + 45), [])
+  assert.equal(recent.base.texts.size, 6, 'those of the last window, and the new one')
+})
