@@ -92,6 +92,8 @@ export function createRedisStore(deps: RedisStoreDeps, { ttlMs, socketsMax }: So
       return undefined
     }
     try {
+      // Arrivals may have been missed meanwhile, here or elsewhere: as after a loss of everything, nobody is offline for sure.
+      if (failures > 0) await redis.set(epochKey, Date.now())
       const result = await work()
       metrics.parley_soft_ms.observe(performance.now() - start)
       failures = 0
