@@ -8,9 +8,10 @@ import type { Log } from '#engine/ops/log.ts'
 import type { Metrics } from '#engine/ops/metrics.ts'
 import { failureFrame } from '#protos/failure.ts'
 import { type Letter, label, letterFlags, letterKinds } from '#protos/letter.ts'
-import { linkUnusedMs, looseAttemptsMax, shardCount } from '#protos/limits.ts'
+import { looseAttemptsMax, shardCount } from '#protos/limits.ts'
 import { type Attachments, createAttachments } from './attachments.ts'
 import { createLink, type WorkerLink } from './link.ts'
+import { Links } from './links.ts'
 import { type Entry, type Pair, Pending } from './pending.ts'
 import type { EngineClient, EngineSink } from './port.ts'
 import { createReach } from './reach.ts'
@@ -41,7 +42,6 @@ export function createEngineClient(deps: EngineClientDeps): EngineClient {
   const { clock, metrics } = deps
   const identity = deps.identity ?? openIdentity('', 'gateway')
   const pending = new Pending()
-  const links = new Map<string, { link: WorkerLink; namedAt: number }>()
   /** Attempts that were sent once and forgotten; their late errors still find the socket. Two generations. */
   let loose = new Set<string>()
   let looseBefore = new Set<string>()
@@ -51,41 +51,24 @@ export function createEngineClient(deps: EngineClientDeps): EngineClient {
   let isClosed = false
   const routes = createRoutes({ ...deps, onChange: routed })
   const reach = createReach(deps)
+  const shared = {
+    nodeId: deps.nodeId,
+    identity,
+    hop: reach.hop,
+    clock,
+    log: deps.log,
+    metrics,
+    up,
+    down,
+    letter,
+    room,
+  }
+  const links = new Links(clock, addr => createLink({ addr, ...shared }))
 
   // --- links -------------------------------------------------------------------------------------------------------
 
-  function openLinks(): void {
-    const now = clock.mono()
-    for (const addr of routes.addrs()) {
-      const known = links.get(addr)
-      if (known) known.namedAt = now
-      else {
-        const to = {
-          addr,
-          nodeId: deps.nodeId,
-          identity,
-          hop: reach.hop,
-          clock,
-          log: deps.log,
-          metrics,
-          up,
-          down,
-          letter,
-          room,
-        }
-        links.set(addr, { link: createLink(to), namedAt: now })
-      }
-    }
-    for (const [addr, { link, namedAt }] of links) {
-      if (link.isUp ? now - namedAt <= linkUnusedMs : namedAt === now) continue
-      links.delete(addr)
-      link.close()
-    }
-  }
-
   function look(): void {
-    const all = [...links.values()].map(({ link }) => link)
-    reach.look(all, routes.addrs(), routes.isFresh())
+    reach.look(links.all(), routes.addrs(), routes.isFresh())
   }
 
   function shardsAt(addr: string): number[] {
@@ -114,7 +97,7 @@ export function createEngineClient(deps: EngineClientDeps): EngineClient {
 
   function routed(changes: RouteChange[]): void {
     if (isClosed) return
-    openLinks()
+    links.name(routes.addrs())
     for (const { shard, after } of changes) {
       if (!after) continue
       // Under the new owner's epoch the old one can store nothing more: what it holds is replayed at once.
@@ -140,7 +123,7 @@ export function createEngineClient(deps: EngineClientDeps): EngineClient {
       pair.needsRestart = true
     }
     const route = routes.get(pair.shard)
-    const link = route && links.get(route.addr)?.link
+    const link = route && links.at(route.addr)
     if (!route || !link) return
     // What is sent is always the front of a pair that does not stand still.
     for (let next = pair.entries[pair.sentCount]; next; next = pair.entries[pair.sentCount]) {
@@ -190,10 +173,10 @@ export function createEngineClient(deps: EngineClientDeps): EngineClient {
   function tick(): void {
     for (const entry of pending.expire(clock.mono())) giveUp(entry, 'no owner could be reached in time')
     metrics.parley_sends_pending.set(pending.letters)
-    openLinks()
+    links.name(routes.addrs())
     look()
     // A dead owner is replaced within a second; somebody waits for the news.
-    if ([...links.values()].some(({ link }) => !link.isUp)) routes.refresh()
+    if (links.all().some(link => !link.isUp)) routes.refresh()
   }
 
   // --- letters down ----------------------------------------------------------------------------------------------------
@@ -280,7 +263,7 @@ export function createEngineClient(deps: EngineClientDeps): EngineClient {
       const refusedSome = () => routes.refresh()
       const linkOf = (shard: number) => {
         const route = routes.get(shard)
-        const link = route && links.get(route.addr)?.link
+        const link = route && links.at(route.addr)
         return link?.hasRoom ? link : undefined
       }
       attachments = createAttachments({ clock, linkOf, refused: refusedSome }, to)
@@ -321,7 +304,7 @@ export function createEngineClient(deps: EngineClientDeps): EngineClient {
     attach: items => attachments.attach(items),
     detach: conversation => attachments.detach(conversation),
     closeSocket: socket => pending.closeSocket(socket),
-    isReady: () => !reach.isCutOff() && ([...links.values()].some(({ link }) => link.isUp) || routes.isComplete()),
+    isReady: () => !reach.isCutOff() && (links.all().some(link => link.isUp) || routes.isComplete()),
     isCutOff: () => reach.isCutOff(),
     pending: () => ({ letters: pending.letters, bytes: pending.bytes }),
     async close() {
@@ -329,8 +312,7 @@ export function createEngineClient(deps: EngineClientDeps): EngineClient {
       clearInterval(ticker)
       routes.close()
       attachments?.close()
-      for (const { link } of links.values()) link.close()
-      links.clear()
+      links.close()
     },
   }
 }
