@@ -179,6 +179,9 @@ async function run(
 }
 
 const ground = await startGround(flushMs)
+// Interrupted, it still takes its servers along.
+for (const signal of ['SIGINT', 'SIGTERM'] as const)
+  process.once(signal, () => void ground.stop().finally(() => process.exit(1)))
 try {
   const { parley, sio, raw } = await run(ground)
   const table = goalsTable(medianOf(parley), medianOf(sio), medianOf(raw), flushMs)
