@@ -151,14 +151,12 @@ for (const kind of ['throw', 'exit', 'oom', 'spin']) {
     const began = performance.now()
     const answer = await fetch(`${ready.adminUrl}/fault`, { method: 'POST', body: JSON.stringify({ worker: 0, kind }) })
     assert.equal(answer.status, 202)
-    while ((await epochs(0))[0] === broken[0]) {
-      assert.ok(performance.now() - began < 10_000, 'waited 10 s')
+    const isFresh = (now: number[]) => now.length === broken.length && now.every((epoch, i) => epoch > broken[i]!)
+    while (!isFresh(await epochs(0))) {
+      assert.ok(performance.now() - began < 20_000, 'waited 20 s')
       await new Promise(resolve => setTimeout(resolve, 5))
     }
     t.diagnostic(`${Math.round(performance.now() - began)} ms`)
-    const fresh = await epochs(0)
-    assert.equal(fresh.length, broken.length)
-    assert.ok(fresh.every((epoch, i) => epoch > broken[i]!))
     assert.deepEqual(await epochs(1), neighbour)
   })
 }
