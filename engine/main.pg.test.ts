@@ -138,25 +138,25 @@ test('[ENG7] a second engine of one name on one machine is refused, one of anoth
 
 const faults = { NODE_OPTIONS: `--import ${new URL('../load/rig/faults.ts', import.meta.url).href}` }
 for (const kind of ['throw', 'exit', 'oom', 'spin']) {
-  test(`[ENG8] a worker broken by ${kind} is replaced under fresh epochs while its neighbour keeps its own`, async t => {
+  test(`[ENG8] a worker broken by ${kind} is replaced: every shard it had is owned under a fresh epoch`, async t => {
     const { ready } = await start(t, { ...faults, ENGINE_HEAP_MB: '128' })
-    const epochs = async (worker: number): Promise<number[]> =>
-      (
-        await sql.query('select epoch::int from shard where owner = $1 and worker = $2 order by shard_id', [
-          ready.incarnation,
-          worker,
-        ])
-      ).rows.map(row => row.epoch)
-    const [broken, neighbour] = [await epochs(0), await epochs(1)]
+    const held = async (): Promise<{ shard: number; worker: number; epoch: number }[]> =>
+      (await sql.query('select shard_id as shard, worker, epoch::int from shard where owner = $1', [ready.incarnation]))
+        .rows
+    const broken = (await held()).filter(row => row.worker === 0)
     const began = performance.now()
     const answer = await fetch(`${ready.adminUrl}/fault`, { method: 'POST', body: JSON.stringify({ worker: 0, kind }) })
     assert.equal(answer.status, 202)
-    const isFresh = (now: number[]) => now.length === broken.length && now.every((epoch, i) => epoch > broken[i]!)
-    while (!isFresh(await epochs(0))) {
+    // Which worker has a shard afterwards is placement's matter; that it has an owner under a fresh epoch is ours.
+    const isFresh = async () => {
+      const now = new Map((await held()).map(row => [row.shard, row.epoch]))
+      return broken.every(row => (now.get(row.shard) ?? 0) > row.epoch)
+    }
+    while (!(await isFresh())) {
       assert.ok(performance.now() - began < 20_000, 'waited 20 s')
       await new Promise(resolve => setTimeout(resolve, 5))
     }
     t.diagnostic(`${Math.round(performance.now() - began)} ms`)
-    assert.deepEqual(await epochs(1), neighbour)
+    assert.equal((await held()).length, 256)
   })
 }
