@@ -228,7 +228,7 @@ function tellParent(message: EngineReady | EngineThreads): void {
 const quiesceMsMax = 500
 
 /** A crashed parent is started again soon; its successor waits for our ports. */
-const orphanDrainMs = 1000
+const orphanDrainMs = 2000
 
 /** In plaintext nothing may leave the machine. */
 function checkLinks({ ENGINE_HOST, INTERNAL_TLS_DIR }: Config): void {
