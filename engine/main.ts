@@ -221,14 +221,15 @@ async function run(config: Config, log: Log): Promise<void> {
 }
 
 function tellParent(message: EngineReady | EngineThreads): void {
-  if (process.connected) process.send?.(message)
+  // A parent that is just going closes the channel under the message; 'disconnect' then says what to do.
+  if (process.connected) process.send?.(message, undefined, undefined, () => undefined)
 }
 
 /** A thread that does not answer by then is not waited for. */
 const quiesceMsMax = 500
 
 /** A crashed parent is started again soon; its successor waits for our ports. */
-const orphanDrainMs = 2000
+const orphanDrainMs = 1000
 
 /** In plaintext nothing may leave the machine. */
 function checkLinks({ ENGINE_HOST, INTERNAL_TLS_DIR }: Config): void {

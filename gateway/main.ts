@@ -243,7 +243,8 @@ async function run(config: Config, log: Log): Promise<void> {
   const { address, port, family } = app.server.address() as AddressInfo
   const host = family === 'IPv6' ? `[${address}]` : address
   const ready: GatewayReady = { kind: 'ready', url: `http://${host}:${port}`, metricsUrl: admin.url }
-  if (process.send) process.send(ready)
+  // A parent that is just going closes the channel under the message; 'disconnect' then says what to do.
+  if (process.send) process.send(ready, undefined, undefined, () => undefined)
   else console.log(JSON.stringify(ready))
 }
 

@@ -257,7 +257,7 @@ async function main(): Promise<void> {
   })
   if (process.send) {
     process.on('disconnect', stop)
-    process.send({ kind: 'ready', port: opened.port })
+    process.send({ kind: 'ready', port: opened.port }, undefined, undefined, () => undefined)
   } else {
     process.stdout.write(`The built-in model listens on http://127.0.0.1:${opened.port}/v1\n`)
   }
