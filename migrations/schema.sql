@@ -1,5 +1,10 @@
 create sequence owner_epoch;
 
+create table ai_budget (
+  user_id uuid not null,
+  day date not null,
+  used bigint not null default 0
+) with (fillfactor=80);
 create table ai_context (
   run_id uuid not null,
   round integer not null,
@@ -36,6 +41,18 @@ create table ai_slot (
   n integer not null,
   run_id uuid not null,
   taken_at timestamp with time zone not null default clock_timestamp()
+);
+create table ai_spend (
+  run_id uuid not null,
+  day date not null,
+  user_id uuid not null,
+  round integer not null,
+  reserved bigint not null default 0,
+  input bigint not null default 0,
+  output bigint not null default 0,
+  is_estimated boolean not null default false,
+  refused bigint,
+  at timestamp with time zone not null default clock_timestamp()
 );
 create table audit (
   id uuid not null default uuidv7(),
@@ -207,7 +224,8 @@ create table tool_call (
   expires_at timestamp with time zone,
   result jsonb,
   called_at timestamp with time zone not null,
-  returned_at timestamp with time zone
+  returned_at timestamp with time zone,
+  started_at timestamp with time zone
 );
 create table tool_key (
   user_id uuid not null,
@@ -215,6 +233,16 @@ create table tool_key (
   request_hash bytea not null,
   result jsonb,
   created_at timestamp with time zone not null default clock_timestamp()
+);
+create table tool_pin (
+  server text not null,
+  tool text not null,
+  hash bytea,
+  seen_hash bytea not null,
+  spec text,
+  seen_spec text not null,
+  accepted_at timestamp with time zone,
+  seen_at timestamp with time zone not null default clock_timestamp()
 );
 create table users (
   id uuid not null default uuidv7(),
@@ -232,6 +260,7 @@ create table users (
   updated_at timestamp with time zone not null default clock_timestamp()
 );
 
+alter table ai_budget add constraint ai_budget_pkey PRIMARY KEY (user_id, day);
 alter table ai_context add constraint ai_context_pkey PRIMARY KEY (run_id, round);
 alter table ai_context add constraint ai_context_conversation_id_fkey FOREIGN KEY (conversation_id) REFERENCES conversation(id) ON DELETE CASCADE;
 alter table ai_context add constraint ai_context_round_check CHECK ((round >= 0));
@@ -243,6 +272,8 @@ alter table ai_segment add constraint ai_segment_pkey PRIMARY KEY (run_id, "offs
 alter table ai_slot add constraint ai_slot_run_id_key UNIQUE (run_id);
 alter table ai_slot add constraint ai_slot_pkey PRIMARY KEY (user_id, n);
 alter table ai_slot add constraint ai_slot_n_check CHECK ((n = ANY (ARRAY[1, 2])));
+alter table ai_spend add constraint ai_spend_pkey PRIMARY KEY (run_id, day);
+alter table ai_spend add constraint ai_spend_reserved_check CHECK ((reserved >= 0));
 alter table audit add constraint audit_pkey PRIMARY KEY (id);
 alter table blocks add constraint blocks_pkey PRIMARY KEY (blocker_id, blocked_id);
 alter table blocks add constraint blocks_blocked_id_fkey FOREIGN KEY (blocked_id) REFERENCES users(id) ON DELETE CASCADE;
@@ -303,6 +334,12 @@ alter table tool_key add constraint tool_key_pkey PRIMARY KEY (user_id, key);
 alter table tool_key add constraint tool_key_user_id_fkey FOREIGN KEY (user_id) REFERENCES users(id) ON DELETE CASCADE;
 alter table tool_key add constraint tool_key_key_check CHECK (((char_length(key) >= 1) AND (char_length(key) <= 255)));
 alter table tool_key add constraint tool_key_request_hash_check CHECK ((octet_length(request_hash) = 32));
+alter table tool_pin add constraint tool_pin_pkey PRIMARY KEY (server, tool);
+alter table tool_pin add constraint tool_pin_check CHECK ((((hash IS NULL) = (spec IS NULL)) AND ((hash IS NULL) = (accepted_at IS NULL))));
+alter table tool_pin add constraint tool_pin_hash_check CHECK ((octet_length(hash) = 32));
+alter table tool_pin add constraint tool_pin_seen_hash_check CHECK ((octet_length(seen_hash) = 32));
+alter table tool_pin add constraint tool_pin_server_check CHECK (((char_length(server) >= 1) AND (char_length(server) <= 24)));
+alter table tool_pin add constraint tool_pin_tool_check CHECK (((char_length(tool) >= 1) AND (char_length(tool) <= 64)));
 alter table users add constraint users_username_key UNIQUE (username);
 alter table users add constraint users_pkey PRIMARY KEY (id);
 alter table users add constraint users_avatar_url_check CHECK ((char_length(avatar_url) <= 2048));
@@ -314,6 +351,7 @@ alter table users add constraint users_username_check CHECK ((username ~ '^[a-z0
 CREATE INDEX ai_context_conversation ON ai_context USING btree (conversation_id);
 CREATE INDEX ai_run_conversation ON ai_run USING btree (conversation_id, question_seq);
 CREATE INDEX ai_run_open ON ai_run USING btree (shard_id) WHERE (status <> 'ended'::text);
+CREATE INDEX ai_spend_user ON ai_spend USING btree (user_id, day);
 CREATE INDEX audit_actor ON audit USING btree (actor_id, at);
 CREATE INDEX audit_at ON audit USING btree (at);
 CREATE INDEX blocks_blocked ON blocks USING btree (blocked_id);
@@ -376,6 +414,64 @@ create view messages as
      LEFT JOIN message_state s ON (((s.conversation_id = e.conversation_id) AND (s.seq = e.seq))))
   WHERE (e.kind = 'message.new'::text);
 
+CREATE OR REPLACE FUNCTION ai_reserve(p_run uuid, p_user uuid, p_round integer, p_tokens bigint, p_user_max bigint, p_all_max bigint, p_day date)
+ RETURNS TABLE(is_granted boolean, user_used bigint, all_used bigint)
+ LANGUAGE plpgsql
+AS $function$
+declare
+  everybody constant uuid := '00000000-0000-0000-0000-000000000000';
+begin
+  insert into ai_budget (user_id, day) values (everybody, p_day), (p_user, p_day) on conflict do nothing;
+  select b.used into all_used from ai_budget b where b.user_id = everybody and b.day = p_day for update;
+  select b.used into user_used from ai_budget b where b.user_id = p_user and b.day = p_day for update;
+  -- Whoever knew what an earlier request cost is gone: it counts as it was reserved, here and in the counters.
+  update ai_spend s set input = s.input + s.reserved, reserved = 0, is_estimated = true
+   where s.user_id = p_user and s.reserved > 0
+     and case when s.run_id = p_run then s.round <> p_round or s.day <> p_day
+         else exists (select 1 from ai_run a where a.id = s.run_id and a.status = 'ended'
+                         and a.ended_at < clock_timestamp() - interval '1 minute') end;
+  if exists (select 1 from ai_spend s where s.run_id = p_run and s.day = p_day and s.reserved > 0) then
+    is_granted := true;
+  elsif (p_user_max > 0 and user_used + p_tokens > p_user_max) or (p_all_max > 0 and all_used + p_tokens > p_all_max) then
+    is_granted := false;
+    insert into ai_spend (run_id, day, user_id, round, refused) values (p_run, p_day, p_user, p_round, p_tokens)
+        on conflict (run_id, day) do update set refused = excluded.refused;
+  else
+    is_granted := true;
+    update ai_budget b set used = b.used + p_tokens where b.day = p_day and b.user_id in (everybody, p_user);
+    user_used := user_used + p_tokens;
+    all_used := all_used + p_tokens;
+    insert into ai_spend (run_id, day, user_id, round, reserved) values (p_run, p_day, p_user, p_round, p_tokens)
+        on conflict (run_id, day) do update set reserved = excluded.reserved, round = excluded.round;
+  end if;
+  return next;
+end $function$
+;
+CREATE OR REPLACE FUNCTION ai_settle(p_run uuid, p_input bigint, p_output bigint, p_is_estimated boolean)
+ RETURNS boolean
+ LANGUAGE plpgsql
+AS $function$
+declare
+  everybody constant uuid := '00000000-0000-0000-0000-000000000000';
+  v_open ai_spend;
+begin
+  select * into v_open from ai_spend s where s.run_id = p_run and s.reserved > 0 order by s.day desc limit 1;
+  if not found then
+    return false;
+  end if;
+  perform 1 from ai_budget b where b.day = v_open.day and b.user_id in (everybody, v_open.user_id) order by b.user_id for update;
+  select * into v_open from ai_spend s where s.run_id = p_run and s.day = v_open.day and s.reserved > 0 for update;
+  if not found then
+    return false;
+  end if;
+  update ai_spend s
+     set input = s.input + p_input, output = s.output + p_output, reserved = 0, is_estimated = s.is_estimated or p_is_estimated
+   where s.run_id = p_run and s.day = v_open.day;
+  update ai_budget b set used = b.used - v_open.reserved + p_input + p_output
+   where b.day = v_open.day and b.user_id in (everybody, v_open.user_id);
+  return true;
+end $function$
+;
 CREATE OR REPLACE FUNCTION shard_remember()
  RETURNS trigger
  LANGUAGE plpgsql
@@ -400,10 +496,12 @@ AS $function$
 
 CREATE TRIGGER shard_remember AFTER UPDATE ON shard FOR EACH ROW WHEN ((old.epoch IS DISTINCT FROM new.epoch)) EXECUTE FUNCTION shard_remember();
 
+grant delete, insert, select, update on ai_budget to parley_engine;
 grant delete, insert, select on ai_context to parley_engine;
 grant delete, insert, select, update on ai_run to parley_engine;
 grant delete, insert, select, update on ai_segment to parley_engine;
 grant delete, insert, select, update on ai_slot to parley_engine;
+grant delete, insert, select, update on ai_spend to parley_engine;
 grant insert, select on audit to parley_engine;
 grant delete, insert, select, update on blocks to parley_engine;
 grant delete, insert, select, update on conversation to parley_engine;
@@ -420,11 +518,14 @@ grant select, update on shard to parley_engine;
 grant delete, insert, select on shard_history to parley_engine;
 grant delete, insert, select, update on task to parley_engine;
 grant delete, insert, select, update on tool_call to parley_engine;
+grant insert, select, update on tool_pin to parley_engine;
 grant select on users to parley_engine;
+grant select on ai_budget to parley_gateway;
 grant select on ai_context to parley_gateway;
 grant select on ai_run to parley_gateway;
 grant select on ai_segment to parley_gateway;
 grant select on ai_slot to parley_gateway;
+grant select on ai_spend to parley_gateway;
 grant insert, select on audit to parley_gateway;
 grant select on blocks to parley_gateway;
 grant select on conversation to parley_gateway;
