@@ -89,13 +89,16 @@ export function createLink(deps: LinkDeps): WorkerLink {
   let standing: Standing | undefined
   let timer: NodeJS.Timeout | undefined
   let failures = 0
+  /** The dial before this one went over another worker. */
+  let wasOverHop = false
   let isClosed = false
   /** Monotonic ms since which the direct way is not open. */
   let unreachedSince: number | undefined = clock.mono()
   let probe: NodeJS.Timeout | undefined
 
   function dial(): void {
-    const hop = failures >= directTries && failures % 2 === 0 ? deps.hop?.(addr) : undefined
+    const hop = failures >= directTries && !wasOverHop ? deps.hop?.(addr) : undefined
+    wasOverHop = hop !== undefined
     let client: Client
     try {
       const own = deps.identity.client()

@@ -177,6 +177,37 @@ test('[REACH2] a stream is passed on to living engines only', async () => {
   assert.equal(owner.relay.links, 0)
 })
 
+test('[REACH5] who could never be reached, nor over others, is dialled directly again and again', async () => {
+  const owner = await startWorker(s => s === shard)
+  let asked = 0
+  const other = await startWorker(
+    s => s !== shard,
+    async () => {
+      asked++
+      return false
+    },
+  )
+  const door = await startDoor(owner.addr)
+  const client = createEngineClient({
+    clock: { ...systemClock, random: () => 0 },
+    log: silentLog,
+    metrics: openMetrics(),
+    nodeId: 'gateway',
+    readRoutes: async () =>
+      Array.from({ length: shardCount }, (_, s) => ({
+        shard: s,
+        epoch: 5,
+        addr: s === shard ? door.addr : other.addr,
+      })),
+  })
+  cleanup.push(() => client.close())
+  await client.start(sinkOf(() => undefined))
+  // More tries than the back-off counts.
+  await until(() => asked >= 6, 'many tries')
+  door.isOpen = true
+  await until(() => owner.relay.links === 1, 'a direct link')
+})
+
 function setUp() {
   let now = 0
   const told: string[] = []

@@ -127,7 +127,7 @@ export class PostgresServer {
     const { id, name, text, values } = ask
     this.#kernel.events++
     if (text.startsWith('listen ')) session.isListening = true
-    if (/^(listen|set|select pg_notify|select 1)/.test(text)) {
+    if (/^(listen |set |select pg_notify|select 1$)/.test(text)) {
       if (text.startsWith('set statement_timeout = 0')) session.statementTimeoutMs = 0
       if (text.startsWith('select pg_notify')) this.#notify()
       return { kind: 'rows', id, rows: [] }
