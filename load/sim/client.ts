@@ -157,6 +157,10 @@ export class SimClient {
         return this.#enter(frame.conversationId)
       case 'conversation.removed':
         return this.#leave(frame.conversationId)
+      case 'error':
+        // Without the replay what is pushed continues nothing; whoever is added again is told so.
+        if (frame.code === 'NOT_FOUND' && frame.requestId?.startsWith('join:')) this.#leave(frame.conversationId!)
+        return
       case 'resync_required':
         return void this.#resync(frame.conversationId)
       case 'room.joined':
@@ -169,7 +173,6 @@ export class SimClient {
       case 'receipt.updated':
       case 'presence':
       case 'ack':
-      case 'error':
       case 'pong':
       case 'server.draining':
         return
