@@ -75,6 +75,9 @@ interface Stoppable {
 
 type Show = (name: string, line: string) => void
 
+/** A second signal within this time is the same wish. */
+const samePressMs = 300
+
 /** Starts, says what `begin` answers, and stops in order at a signal; a second one stops at once. */
 async function keepUp<R extends Stoppable>(
   begin: (log: Log, onLine: Show | undefined) => Promise<R>,
@@ -91,6 +94,7 @@ async function keepUp<R extends Stoppable>(
   const log = parentLog(isTerminal, show)
   let running: R | undefined
   let signals = 0
+  let firstAt = 0
   const stop = (started: R) =>
     started.stop().then(
       () => process.exit(0),
@@ -100,6 +104,9 @@ async function keepUp<R extends Stoppable>(
       },
     )
   const onSignal = () => {
+    // Under npm one Ctrl-C comes twice: from the terminal, and passed on by npm.
+    if (signals > 0 && performance.now() - firstAt < samePressMs) return
+    if (signals === 0) firstAt = performance.now()
     signals++
     if (signals === 1) {
       console.log('\n  Stopping … (Ctrl-C again to stop at once)')

@@ -152,3 +152,32 @@ test('[START7] Ctrl-C during a start leaves nothing behind', async () => {
   const { engine, gateway, model, postgres } = node()
   for (const pid of [engine, gateway, model, postgres]) assert.ok(!isAlive(pid))
 })
+
+for (const [name, strike] of [
+  ['SIGTERM to npm alone', (npm: number) => process.kill(npm, 'SIGTERM')],
+  ['Ctrl-C in a terminal, which reaches npm and its child', (npm: number) => process.kill(-npm, 'SIGINT')],
+] as const) {
+  test(`[START8] ${name} stops everything in order`, async () => {
+    await end('SIGTERM')
+    out = ''
+    const child = spawn('npm', ['start'], {
+      stdio: ['ignore', 'pipe', 'pipe'],
+      cwd: path.resolve(import.meta.dirname, '../..'),
+      env: { ...process.env, ...settings, DATA_DIR: dataDir },
+      detached: true,
+    })
+    for (const stream of [child.stdout, child.stderr]) stream.on('data', chunk => (out += chunk))
+    const ended = new Promise(resolve => child.once('exit', resolve))
+    try {
+      await until(() => out.includes('Parley is ready.') || child.exitCode !== null, 'the banner')
+      const { parent: own, engine, gateway, model, postgres } = node()
+      strike(child.pid!)
+      await until(() => !isAlive(own), 'the end of the parent')
+      await ended
+      for (const pid of [engine, gateway, model, postgres]) assert.ok(!isAlive(pid), out)
+    } finally {
+      const { parent: own } = node()
+      if (isAlive(own, 'engine/cli.ts')) process.kill(own, 'SIGKILL')
+    }
+  })
+}
