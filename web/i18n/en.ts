@@ -264,6 +264,7 @@ export const en = {
   'reason.CONFLICT': 'somebody was faster',
   'reason.NETWORK': 'the server doesn’t answer',
   'reason.other': 'the server couldn’t do it',
+  'table.label': 'Table',
   'code.copy': 'Copy',
   'code.copied': 'Copied',
   'code.label': 'Code, {language}',

@@ -65,20 +65,27 @@ test('M3 marks that nothing closes yet are held back, and finished pairs stay', 
     ['```t', ''],
     ['```ts\nlet a\n``', '```ts\nlet a\n'],
     ['| a | b', ''],
+    ['Hi\n\n| a | b |\n', 'Hi\n\n'],
+    ['Hi\n\n| a | b |\n| -', 'Hi\n\n'],
+    ['| a | b |\n| - | -', ''],
+    ['| a |\n| - |\n', '| a |\n| - |\n'],
     ['| a |\n| - |\n| 1', '| a |\n| - |\n| 1'],
+    ['| a |\nno table', '| a |\nno table'],
+    ['| a |\n| b |\n', '| a |\n| b |\n'],
     ['snake_case_name', 'snake_case_name'],
     ['2 * 3 * 4', '2 * 3 * 4'],
   ]
   for (const [source, want] of cases) assert.equal(mend(source), want, JSON.stringify(source))
 })
 
-test('M4 no prefix of an answer shows a raw mark of bold or of a fence', () => {
-  const text = 'Say **bold words** and *this*.\n\n- a **b** c\n- `d`\n\n```js\nx\n```\n\nAfter **that**.'
+test('M4 no prefix of an answer shows a raw mark of bold, of a fence or of a table', () => {
+  const text =
+    'Say **bold words** and *this*.\n\n- a **b** c\n- `d`\n\n```js\nx\n```\n\n| e | f |\n| :-- | ---: |\n| 1 | **2** |\n\nAfter **that**.'
   let doc = emptyDoc('answer')
   for (let at = 1; at <= text.length; at++) {
     doc = grow(doc, text.slice(0, at), false)
     const shown = doc.blocks.map(b => b.html.replace(/<[^>]+>/g, '')).join('\n')
-    assert.doesNotMatch(shown, /\*\*|```/, JSON.stringify(text.slice(0, at)))
+    assert.doesNotMatch(shown, /\*\*|```|\|/, JSON.stringify(text.slice(0, at)))
   }
 })
 

@@ -11,15 +11,32 @@ export function mend(source: string): string {
   if (fence !== undefined) return mendFence(source, fence)
   const lineAt = source.lastIndexOf('\n') + 1
   const line = source.slice(lineAt)
-  // A table row is held back only where no delimiter row has made the block a table yet.
-  const isRow = /^\s*\|/.test(line)
-  const kept = bareMarker.test(line) && !(isRow && hasDelimiterRow(source)) ? source.slice(0, lineAt) : source
+  const heldFrom =
+    unfinishedTable(source, lineAt) ?? (bareMarker.test(line) && !isInTable(source, lineAt) ? lineAt : undefined)
+  const kept = source.slice(0, heldFrom)
   const blockAt = kept.lastIndexOf('\n\n') + 1
   return kept.slice(0, blockAt) + mendInline(kept.slice(blockAt))
 }
 
-function hasDelimiterRow(source: string): boolean {
-  return /(?:^|\n)\s*\|?\s*:?-+:?\s*(?:\|\s*:?-+:?\s*)*\|?\s*(?:\n|$)/.test(source)
+const row = /^\s*\|/
+const delimiterSoFar = /^\s*\|?[\s:|-]*$/
+
+/** A row goes on with a table only where a whole delimiter row stands before it. */
+function isInTable(source: string, lineAt: number): boolean {
+  return row.test(source.slice(lineAt)) && hasDelimiterRow(source.slice(0, lineAt))
+}
+
+/** Where a header row starts whose delimiter row may still come: neither is shown before both are whole. */
+function unfinishedTable(source: string, lineAt: number): number | undefined {
+  if (lineAt === 0 || !delimiterSoFar.test(source.slice(lineAt)) || hasDelimiterRow(source.slice(0, lineAt))) return
+  const headerAt = source.lastIndexOf('\n', lineAt - 2) + 1
+  const aboveAt = source.lastIndexOf('\n', headerAt - 2) + 1
+  const isHeader = row.test(source.slice(headerAt, lineAt))
+  return isHeader && (headerAt === 0 || !row.test(source.slice(aboveAt, headerAt))) ? headerAt : undefined
+}
+
+function hasDelimiterRow(lines: string): boolean {
+  return /(?:^|\n)\s*\|?\s*:?-+:?\s*(?:\|\s*:?-+:?\s*)*\|?\s*(?:\n|$)/.test(lines)
 }
 
 /** Where the fence line starts that is open at the end of the text, or undefined. */

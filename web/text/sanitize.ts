@@ -4,6 +4,7 @@
  */
 import DOMPurify from 'dompurify'
 import { t } from '../i18n/t.ts'
+import { morph } from './morph.ts'
 
 const allowedTags = [
   ...['p', 'br', 'strong', 'em', 's', 'del', 'code', 'pre', 'blockquote', 'ul', 'ol', 'li', 'hr', 'a'],
@@ -13,7 +14,10 @@ const allowedTags = [
 /** Code of more lines than fit in 480 px is folded. */
 const foldLines = 23
 
-/** Puts one block's HTML into its element. */
+/** A table with columns narrower than this scrolls sideways. */
+const columnRem = 6
+
+/** Puts one block's HTML into its element; what is there already and stays is not touched. */
 export function renderInto(element: HTMLElement, html: string): void {
   const fragment = DOMPurify.sanitize(html, {
     ALLOWED_TAGS: allowedTags,
@@ -31,13 +35,16 @@ export function renderInto(element: HTMLElement, html: string): void {
     const box = document.createElement('div')
     box.className = 'md-table'
     box.tabIndex = 0
+    box.setAttribute('role', 'region')
+    box.setAttribute('aria-label', t('table.label'))
+    table.style.minWidth = `${columnRem * (table.rows[0]?.cells.length ?? 1)}rem`
     table.replaceWith(box)
     box.append(table)
   }
   for (const other of fragment.querySelectorAll('[class]:not(.md-table, .md-code, .md-code *, .md-host)')) {
     other.removeAttribute('class')
   }
-  element.replaceChildren(fragment)
+  morph(element, fragment)
 }
 
 function dressLink(link: HTMLAnchorElement): void {
@@ -57,6 +64,7 @@ function dressCode(pre: HTMLPreElement, block: HTMLElement): void {
   const code = pre.querySelector('code')
   const language = /^language-([\w+#.-]{1,24})/.exec(code?.className ?? '')?.[1]
   code?.removeAttribute('class')
+  if (language && code) code.dataset['language'] = language
   const figure = document.createElement('figure')
   figure.className = 'md-code'
   const bar = document.createElement('figcaption')
@@ -66,7 +74,8 @@ function dressCode(pre: HTMLPreElement, block: HTMLElement): void {
   copy.type = 'button'
   copy.textContent = t('code.copy')
   copy.addEventListener('click', () => {
-    void copyText(pre.textContent).then(() => {
+    const text = copy.closest('figure')?.querySelector('pre')?.textContent ?? ''
+    void copyText(text).then(() => {
       copy.textContent = t('code.copied')
       setTimeout(() => (copy.textContent = t('code.copy')), 1500)
     })
@@ -77,25 +86,26 @@ function dressCode(pre: HTMLPreElement, block: HTMLElement): void {
   pre.setAttribute('role', 'region')
   pre.replaceWith(figure)
   figure.append(bar, pre)
-  const lines = pre.textContent.replace(/\n$/, '').split('\n').length
-  if (lines > foldLines) figure.append(foldButton(lines, block))
+  if (linesOf(pre) > foldLines) figure.append(foldButton(figure, block))
 }
 
+const linesOf = (pre: HTMLElement | null) => (pre?.textContent ?? '').replace(/\n$/, '').split('\n').length
+
 /** The choice is kept on the block, which outlives its content while a text grows. */
-function foldButton(lines: number, block: HTMLElement): HTMLButtonElement {
+function foldButton(figure: HTMLElement, block: HTMLElement): HTMLButtonElement {
   const button = document.createElement('button')
   button.type = 'button'
   button.className = 'md-more'
-  const show = () => {
+  const show = (box: HTMLElement) => {
     const isOpen = block.classList.contains('md-unfolded')
-    button.textContent = isOpen ? t('code.less') : t('code.more', { n: lines })
+    button.textContent = isOpen ? t('code.less') : t('code.more', { n: linesOf(box.querySelector('pre')) })
     button.setAttribute('aria-expanded', String(isOpen))
   }
   button.addEventListener('click', () => {
     block.classList.toggle('md-unfolded')
-    show()
+    show(button.closest('figure') ?? figure)
   })
-  show()
+  show(figure)
   return button
 }
 
