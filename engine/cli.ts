@@ -10,8 +10,11 @@ import { Writable } from 'node:stream'
 import { systemClock } from './ops/clock.ts'
 import { type Config, ConfigError, helpLines, readConfig } from './ops/config.ts'
 import { type Log, openLog } from './ops/log.ts'
+import { whyUnwritable } from './ops/target-file.ts'
 import { StartError } from './process/start-error.ts'
 
+/** The command itself cannot be carried out as it was given. */
+const exitUsage = 2
 const root = path.resolve(import.meta.dirname, '..')
 
 const usage = `parley: people and AI assistants in the same conversations
@@ -163,6 +166,9 @@ async function migrateSchema(config: Config, action: string | undefined): Promis
 
 /** Accounts belong to the gateway: its own command runs as a process, with the database found here. */
 async function account(config: Config, args: string[]): Promise<void> {
+  const tokens = args[0] === 'seed' ? option(args, '--tokens') : undefined
+  const why = tokens && whyUnwritable('--tokens', tokens)
+  if (why) throw new StartError(why, exitUsage)
   const { withDatabase } = await import('./process/database.ts')
   await withDatabase(config, dataDirOf(config), openLog('warn'), url =>
     passOn('gateway/auth/cli.ts', args, { DATABASE_URL: url }),
@@ -234,5 +240,5 @@ function parentLog(isTerminal: boolean, show: (name: string, line: string) => vo
 main(process.argv.slice(2)).catch((error: unknown) => {
   const isForPeople = error instanceof StartError || error instanceof ConfigError
   console.error(isForPeople ? error.message : error)
-  process.exit(1)
+  process.exit(error instanceof StartError ? error.exitCode : 1)
 })

@@ -4,9 +4,10 @@
  */
 import { execFile } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
-import { existsSync, mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
 import { promisify } from 'node:util'
+import { makeFolder } from '#engine/ops/folder.ts'
 import { certificateFiles, engineServerName, type Role, roleUri } from '#engine/ops/identity.ts'
 import { StartError } from './start-error.ts'
 
@@ -16,7 +17,11 @@ const newKey = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes'
 /** Files ca.pem, ca.key, and <role>.pem, <role>.key; all readable by their owner only. Answers their names. */
 export async function makeCertificates(folder: string, days: number): Promise<string[]> {
   await openssl(['version'])
-  mkdirSync(folder, { recursive: true, mode: 0o700 })
+  try {
+    makeFolder(folder, 0o700)
+  } catch (error) {
+    throw new StartError(`${folder} cannot be made (${(error as NodeJS.ErrnoException).code}).`)
+  }
   const at = (name: string) => path.join(folder, name)
   const made: string[] = []
   if (!existsSync(at('ca.key'))) {

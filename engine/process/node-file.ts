@@ -2,8 +2,9 @@
  * Owns node.json: which processes of a running start are where, for scripts and for the next start. Readable by its owner
  * only, because a database address may hold a password. Refuses to be the truth about who runs: processes are asked.
  */
-import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import path from 'node:path'
+import { makeFolder } from '#engine/ops/folder.ts'
 import { StartError } from './start-error.ts'
 
 export interface NodeFile {
@@ -22,7 +23,7 @@ export interface NodeFile {
 /** Makes the folder. Throws a StartError naming DATA_DIR when that cannot be. */
 export function openDataDir(dataDir: string): void {
   try {
-    mkdirSync(dataDir, { recursive: true })
+    makeFolder(dataDir)
     const probe = path.join(dataDir, '.probe')
     writeFileSync(probe, '')
     rmSync(probe)

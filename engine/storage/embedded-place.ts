@@ -19,6 +19,7 @@ import {
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { makeFolder } from '#engine/ops/folder.ts'
 
 export interface SystemUser {
   uid: number
@@ -65,7 +66,7 @@ export function settleDataDir(dataDir: string, user: SystemUser | undefined): st
   const wanted = path.resolve(dataDir)
   const dir = canReach(wanted, user) ? wanted : path.join(sharedRoot, shortHash(wanted))
   try {
-    mkdirSync(dir, { recursive: true, mode: 0o755 })
+    makeFolder(dir, 0o755)
   } catch (error) {
     throw new EmbeddedPostgresError(`DATA_DIR ${dir} cannot be made: ${(error as NodeJS.ErrnoException).code}.`)
   }
@@ -110,7 +111,7 @@ export function settleBinaries(user: SystemUser | undefined): string {
   const { version } = JSON.parse(readFileSync(path.join(root, 'package.json'), 'utf8')) as { version: string }
   const copy = path.join(sharedRoot, `postgres-${version}`)
   if (!existsSync(copy)) {
-    mkdirSync(sharedRoot, { recursive: true, mode: 0o755 })
+    makeFolder(sharedRoot, 0o755)
     const fresh = `${copy}.${process.pid}`
     cpSync(path.join(root, 'native'), path.join(fresh, 'native'), { recursive: true, verbatimSymlinks: true })
     chmodSync(fresh, 0o755)

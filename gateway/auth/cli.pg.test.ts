@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { execFile } from 'node:child_process'
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, test } from 'node:test'
@@ -66,4 +66,24 @@ test('4 parley seed makes users and writes a token a line; again it finds the sa
   await tokens()
   const { rows } = await http.owner.pool.query(`select count(*)::int as n from users where username like 'seed\\_%'`)
   assert.equal(rows[0].n, 1200)
+})
+
+test('4 parley seed with a file that cannot be written ends with 2 and one sentence, nothing made', async () => {
+  const count = async () => (await http.owner.pool.query('select count(*)::int as n from users')).rows[0].n
+  const before = await count()
+  for (const file of [home, join(home, 'missing/tokens'), '/proc/x/y']) {
+    const { code, err } = await parley('seed', '--users', '3000', '--tokens', file)
+    assert.equal(code, 2)
+    assert.match(err, /^--tokens \S+ cannot be written \([A-Z]+\)\.\n$/)
+  }
+  assert.equal(await count(), before)
+  // Through the command of people: not even a database is started.
+  const env = { PATH: process.env['PATH'], DATA_DIR: join(home, 'data') }
+  const whole = run(
+    process.execPath,
+    [join(import.meta.dirname, '../../engine/cli.ts'), 'seed', '--users', '1', '--tokens', home],
+    { env },
+  )
+  await assert.rejects(whole, { code: 2, stderr: `--tokens ${home} cannot be written (EISDIR).\n` })
+  assert.equal(existsSync(join(home, 'data')), false)
 })

@@ -11,6 +11,7 @@ import pg from 'pg'
 import { systemClock } from '#engine/ops/clock.ts'
 import { ConfigError, readConfig } from '#engine/ops/config.ts'
 import { openMetrics } from '#engine/ops/metrics.ts'
+import { whyUnwritable } from '#engine/ops/target-file.ts'
 import { accessTokenTtlSMax } from '#protos/limits.ts'
 import { createAccounts } from './accounts.ts'
 import type { Sql } from './db.ts'
@@ -19,8 +20,16 @@ import { createPasswords } from './passwords.ts'
 import { createSessions } from './refresh.ts'
 import { createTokens, type Tokens } from './tokens.ts'
 
-/** A sentence for the person at the keyboard; exit code 1. */
-class Wrong extends Error {}
+/** A sentence for the person at the keyboard. */
+class Wrong extends Error {
+  readonly exitCode: number
+  constructor(message: string, exitCode = 1) {
+    super(message)
+    this.exitCode = exitCode
+  }
+}
+/** The file for the tokens cannot be written. */
+const exitTarget = 2
 
 const usage = `parley token <email> [--ttl 1h] [--create]      prints an access token, then the user's id
 parley seed --users <n> --tokens <file> [--ttl 24h]   makes users and writes a token a line`
@@ -69,10 +78,19 @@ async function seedUsers(db: Sql, from: number, to: number): Promise<string[]> {
   return rows.map(r => r.id)
 }
 
+const seedOptions = (args: string[]) =>
+  parseArgs({
+    args,
+    options: { users: { type: 'string' }, tokens: { type: 'string' }, ttl: { type: 'string', default: '24h' } },
+  }).values
+
 async function main(args: string[]): Promise<void> {
   const [command, ...rest] = args
   const config = readConfig()
   if (config.DATABASE_URL === '') throw new Wrong('DATABASE_URL: no database. Start parley first, or set it.')
+  const target = command === 'seed' ? seedOptions(rest).tokens : undefined
+  const why = target && whyUnwritable('--tokens', target)
+  if (why) throw new Wrong(why, exitTarget)
   const pool = new pg.Pool({ connectionString: config.DATABASE_URL, max: 2, connectionTimeoutMillis: 5000 })
   pool.on('error', () => {})
   try {
@@ -94,10 +112,7 @@ async function main(args: string[]): Promise<void> {
       const [token] = await sessionsFor(pool, [user.id], ttlS, tokens)
       process.stdout.write(`${token}\n${user.id}\n`)
     } else if (command === 'seed') {
-      const { values } = parseArgs({
-        args: rest,
-        options: { users: { type: 'string' }, tokens: { type: 'string' }, ttl: { type: 'string', default: '24h' } },
-      })
+      const values = seedOptions(rest)
       const count = Number(values.users)
       if (!values.tokens || !Number.isInteger(count) || count < 1 || count > 1_000_000) throw new Wrong(usage)
       const ttlS = parseTtl(values.ttl)
@@ -125,6 +140,6 @@ if (import.meta.main) {
     const sentence =
       isPlain || isUsage ? e.message : `${e.code ?? e.name}: ${e.message || 'the database cannot be reached'}`
     process.stderr.write(`${sentence}\n`)
-    process.exitCode = 1
+    process.exitCode = error instanceof Wrong ? error.exitCode : 1
   })
 }
