@@ -57,6 +57,21 @@ test('[CHILD2] a child that dies again and again is started more and more slowly
   assert.ok(spans[3]! > 700, `${spans.join()}`)
 })
 
+test('[CHILD6] a child that ran for a second is started again at once, however often it was killed before', async t => {
+  const { child, readies } = keep(t, '')
+  await child.ready
+  for (let i = 2; i <= 4; i++) {
+    process.kill(child.pid()!, 'SIGKILL')
+    await until(() => readies.length === i, `ready ${i}`)
+  }
+  await new Promise(resolve => setTimeout(resolve, 1100))
+  const waits: number[] = []
+  t.mock.method(globalThis, 'setTimeout', (_run: () => void, ms: number) => void waits.push(ms))
+  process.kill(child.pid()!, 'SIGKILL')
+  while (waits.length === 0) await new Promise(resolve => setImmediate(resolve))
+  assert.equal(waits[0], 0)
+})
+
 test('[CHILD3] a wrong setting is said in the words of the child and not tried again', async t => {
   const { child, ends } = keep(t, 'setting')
   await assert.rejects(child.ready, (error: Error) => {

@@ -38,9 +38,11 @@ export interface Child {
   kill(): void
 }
 
-/** A child that was ready for less than this counts as failed again. */
-const steadyMs = 10_000
+/** A child that was ready for less than this counts as failed again: what dies of itself does so at once. */
+const steadyMs = 1000
 const backoffMsMax = 5000
+/** One that came up before it ended can do so again: waiting long for it would only be a longer pause for people. */
+const readyBackoffMsMax = 1000
 /** Before its first ready: a port or a lock of a predecessor may take a moment to be free. */
 const firstTriesMax = 3
 /** Ends that another try cannot mend: a setting is wrong. */
@@ -110,7 +112,8 @@ export function keepChild(options: ChildOptions): Child {
       }
       options.onEnded()
       // The first restart is immediate: the pause that people see is what it takes.
-      const delay = options.restartMs ?? (failures <= 1 ? 0 : Math.min(backoffMsMax, 100 * 2 ** (failures - 1)))
+      const delayMax = readyAt === undefined ? backoffMsMax : readyBackoffMsMax
+      const delay = options.restartMs ?? (failures <= 1 ? 0 : Math.min(delayMax, 100 * 2 ** (failures - 1)))
       log.warn(`the ${name} ended and is started again`, { code: how, ms: delay })
       restart = setTimeout(start, delay)
     }

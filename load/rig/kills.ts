@@ -172,7 +172,7 @@ function report(
     `Seed ${seed}, ${new Date().toISOString().slice(0, 10)}: ${Object.values(counts).reduce((a, b) => a + b)} kills under sends of 6 clients in 5 conversations.`,
     `${outcome('ok')} acks, ${outcome('refused')} refused and ${outcome('unknown')} unknown attempts (sent again), ${history.rows.length} rows, ${history.deliveries.length} deliveries,`,
     `${history.joins.length} resumes. ${failed === 0 ? 'No ack lost, moved or doubled; no hole and no duplicate in any log or on any socket.' : `${failed} checks FAILED.`}`,
-    'A process that ends again within 10 s of its start is started again later and later (up to 5 s), which is most of its time here.',
+    'A process that ends again within 1 s of being ready is started again later and later (up to 1 s).',
     '',
     '| broken | times | all conversations acked again, p50 ms | p90 | max |',
     '| --- | ---: | ---: | ---: | ---: |',
