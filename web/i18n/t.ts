@@ -7,6 +7,7 @@ type Values = Record<string, string | number>
 export const locale = 'en'
 const plural = new Intl.PluralRules(locale)
 const number = new Intl.NumberFormat(locale)
+const list = new Intl.ListFormat(locale)
 
 export function t(key: Key, values: Values = {}): string {
   const entry: string | { one: string; other: string } = en[key]
@@ -17,6 +18,9 @@ export function t(key: Key, values: Values = {}): string {
     return typeof value === 'number' ? number.format(value) : (value ?? '')
   })
 }
+
+/** Names one after the other, as the language lists them. */
+export const listed = (names: readonly string[]) => list.format(names)
 
 /** The words for why something was refused, by the server's code. */
 export function reasonOf(code: string): string {

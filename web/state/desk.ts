@@ -8,15 +8,13 @@ import { type Outbox, outboxMax } from '../store/outbox.ts'
 import type { Api } from '../wire/api.ts'
 import { newId } from '../wire/id.ts'
 import type { Outgoing, WireEvent } from '../wire/wire.ts'
-import type { Room } from './room.svelte.ts'
+import { type Room, untitled } from './room.svelte.ts'
 import type { Rooms } from './rooms.svelte.ts'
 import { pendingOf } from './rows.ts'
 
 const readEveryMs = 1000
 const draftMs = 300
 const titleCharsMax = 60
-/** How the server calls a conversation with the assistant that nobody has named. */
-const untitled = 'New Conversation'
 
 interface DeskPorts {
   rooms: Rooms

@@ -119,11 +119,10 @@ function fact({ rooms, tasks }: Hands, frame: DurableFrame): void {
   if (mustDescribe || !room.isKnown) void rooms.describe(room.id)
 }
 
-/** An error that answers no send: told over the composer of its room, if it says anything to a person. */
+/** An error that answers no send: told over the composer of its room, if no row tells it. A failed answer's row does. */
 function failed({ rooms }: Hands, { conversationId, code }: FleetingFrame<'error'>): void {
   const room = conversationId ? rooms.all.get(conversationId) : undefined
   if (!room) return
   if (code === 'NOT_FOUND' && room.loaded !== 'yes') room.loaded = 'missing'
   else if (code === 'BUSY') room.hint = `${t('reason.BUSY')}.`
-  else if (code === 'UPSTREAM') room.hint = t('answer.failed')
 }

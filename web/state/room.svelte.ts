@@ -21,6 +21,9 @@ import { callsBefore, type Preview, previewOf, timelineMessage } from './history
 import type { People } from './people.svelte.ts'
 import { type Pending, type Position, type Row, rowsOf, type Tick, tickOf } from './rows.ts'
 
+/** How the server calls a conversation with the assistant that nobody has named. */
+export const untitled = 'New Conversation'
+
 export type Loaded = 'no' | 'loading' | 'yes' | 'failed' | 'missing'
 
 export class Room {
@@ -74,7 +77,7 @@ export class Room {
   )
   readonly others = $derived.by(() => this.members.filter(m => m.user_id !== this.#me))
   readonly name: string = $derived.by(() => {
-    if (this.kind === 'ai') return this.title || t('room.ai')
+    if (this.kind === 'ai') return !this.title || this.title === untitled ? t('room.newAi') : this.title
     if (this.kind === 'dm') return this.others[0] ? this.#people.name(this.others[0].user_id) : '…'
     return this.title || this.others.map(o => this.#people.name(o.user_id)).join(', ') || t('room.untitled')
   })
