@@ -18,6 +18,7 @@ import { openMetrics } from './ops/metrics.ts'
 import { watchThread } from './ops/thread-health.ts'
 import { openListener } from './server/listener.ts'
 import { createRelay } from './server/relay.ts'
+import { budgetLimitsOf, createBudget } from './storage/budget.ts'
 import { createDirectory } from './storage/directory.ts'
 import { createJournal } from './storage/journal.ts'
 import { PostgresLog } from './storage/log-postgres.ts'
@@ -96,6 +97,7 @@ async function serve({ port, worker, nodeId, incarnation }: WorkerData, config: 
       log,
       metrics,
     }),
+    budget: createBudget({ pool: database.pool, named, limits: budgetLimitsOf(config), log, metrics }),
     systemPrompt: readSystemPrompt(config.SYSTEM_PROMPT_FILE),
     limits: {
       scale: config.RATE_LIMIT_SCALE,

@@ -66,18 +66,20 @@ begin
   return next;
 end $f$;
 
--- What is settled already stays: a second word about the same request changes nothing.
-create function ai_settle(p_run uuid, p_input bigint, p_output bigint, p_is_estimated boolean) returns boolean language plpgsql as $f$
+-- What is settled already stays: a second word about the same request, or one about an earlier round, changes nothing.
+create function ai_settle(p_run uuid, p_round int, p_input bigint, p_output bigint, p_is_estimated boolean)
+returns boolean language plpgsql as $f$
 declare
   everybody constant uuid := '00000000-0000-0000-0000-000000000000';
   v_open ai_spend;
 begin
-  select * into v_open from ai_spend s where s.run_id = p_run and s.reserved > 0 order by s.day desc limit 1;
+  select * into v_open from ai_spend s where s.run_id = p_run and s.round = p_round and s.reserved > 0 order by s.day desc limit 1;
   if not found then
     return false;
   end if;
   perform 1 from ai_budget b where b.day = v_open.day and b.user_id in (everybody, v_open.user_id) order by b.user_id for update;
-  select * into v_open from ai_spend s where s.run_id = p_run and s.day = v_open.day and s.reserved > 0 for update;
+  select * into v_open from ai_spend s
+   where s.run_id = p_run and s.day = v_open.day and s.round = p_round and s.reserved > 0 for update;
   if not found then
     return false;
   end if;
@@ -101,7 +103,7 @@ end $do$`)
 
   override down(): void {
     this.addSql(`
-drop function ai_settle(uuid, bigint, bigint, boolean);
+drop function ai_settle(uuid, int, bigint, bigint, boolean);
 drop function ai_reserve(uuid, uuid, int, bigint, bigint, bigint, date);
 drop table ai_spend, ai_budget`)
   }

@@ -447,7 +447,7 @@ begin
   return next;
 end $function$
 ;
-CREATE OR REPLACE FUNCTION ai_settle(p_run uuid, p_input bigint, p_output bigint, p_is_estimated boolean)
+CREATE OR REPLACE FUNCTION ai_settle(p_run uuid, p_round integer, p_input bigint, p_output bigint, p_is_estimated boolean)
  RETURNS boolean
  LANGUAGE plpgsql
 AS $function$
@@ -455,12 +455,13 @@ declare
   everybody constant uuid := '00000000-0000-0000-0000-000000000000';
   v_open ai_spend;
 begin
-  select * into v_open from ai_spend s where s.run_id = p_run and s.reserved > 0 order by s.day desc limit 1;
+  select * into v_open from ai_spend s where s.run_id = p_run and s.round = p_round and s.reserved > 0 order by s.day desc limit 1;
   if not found then
     return false;
   end if;
   perform 1 from ai_budget b where b.day = v_open.day and b.user_id in (everybody, v_open.user_id) order by b.user_id for update;
-  select * into v_open from ai_spend s where s.run_id = p_run and s.day = v_open.day and s.reserved > 0 for update;
+  select * into v_open from ai_spend s
+   where s.run_id = p_run and s.day = v_open.day and s.round = p_round and s.reserved > 0 for update;
   if not found then
     return false;
   end if;

@@ -244,6 +244,11 @@ export const outputTokensMax = 1024
 export const contextEventsMax = 400
 /** A turn without a free slot asks again after this, unless told before. */
 export const slotRetryMs = 2000
+/** Tokens of all turns in a day above this share of the ceiling: the log warns. */
+export const budgetAlarmShare = 0.8
+/** The store of budgets is asked so often, with pauses that double, before a turn fails or its cost stays as reserved. */
+export const budgetTriesMax = 5
+export const budgetRetryMs = 100
 
 // --- presence ---------------------------------------------------------------------------------------------------------------------
 export const presenceTtlMs = 45_000

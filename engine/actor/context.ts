@@ -9,7 +9,7 @@ import type { Metrics } from '#engine/ops/metrics.ts'
 import type { Backlog } from './backlog.ts'
 import type { Interpreter } from './interpreter.ts'
 import type { Tally } from './mailbox.ts'
-import type { Directory, Journal, Provider, Refuser, Toolbox } from './ports.ts'
+import type { Budget, Directory, Journal, Provider, Refuser, Toolbox } from './ports.ts'
 import type { Reads } from './reads.ts'
 import type { Timers } from './timers.ts'
 
@@ -26,6 +26,8 @@ export interface Context {
   provider: Provider
   /** Absent: the assistant has no tools. */
   toolbox: Toolbox | undefined
+  /** Absent: turns cost nothing that anybody counts. */
+  budget: Budget | undefined
   systemPrompt: string
   world: World
   epochOf(shard: number): number | undefined

@@ -260,6 +260,24 @@ export interface Provider {
   stream(request: TurnRequest): AsyncIterable<TurnEvent>
 }
 
+// --- budget ------------------------------------------------------------------------------------------------------------------
+
+/** Tokens of the day. A reservation counts in full until it is settled; the same round of a run is reserved once. */
+export interface Budget {
+  reserve(ask: { runId: string; userId: string; round: number; tokens: number }): Promise<
+    | { isGranted: true }
+    | {
+        isGranted: false
+        /** Whose tokens are missing: the person's, or those of all together. */
+        scope: 'user' | 'all'
+        left: number
+        resetsInMs: number
+      }
+  >
+  /** What the request of a round has cost; the second time it changes nothing. */
+  settle(spent: { runId: string; round: number; input: number; output: number; estimated: boolean }): Promise<void>
+}
+
 // --- tools -------------------------------------------------------------------------------------------------------------------
 
 /** The tools of the assistant's turns. */

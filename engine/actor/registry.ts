@@ -28,7 +28,18 @@ import { Actor } from './actor.ts'
 import { Backlog } from './backlog.ts'
 import type { Context } from './context.ts'
 import { Interpreter } from './interpreter.ts'
-import type { Actors, Delivery, Directory, Fanout, Journal, Provider, ReceiptRow, Refuser, Toolbox } from './ports.ts'
+import type {
+  Actors,
+  Budget,
+  Delivery,
+  Directory,
+  Fanout,
+  Journal,
+  Provider,
+  ReceiptRow,
+  Refuser,
+  Toolbox,
+} from './ports.ts'
 import { openReads } from './reads.ts'
 import { openTimers } from './timers.ts'
 
@@ -43,6 +54,8 @@ export interface RegistryDeps {
   provider: Provider
   /** Absent: the assistant has no tools. */
   toolbox?: Toolbox
+  /** Absent: what turns cost is not counted. */
+  budget?: Budget
   systemPrompt: string
   limits: { scale: number; groupMembersMax: number; idempotencyDays: number }
   epochOf(shard: number): number | undefined
@@ -88,6 +101,7 @@ export function createRegistry(deps: RegistryDeps): Registry {
     letters: new Interpreter(deps.fanout, clock),
     provider: deps.provider,
     toolbox: deps.toolbox,
+    budget: deps.budget,
     systemPrompt: deps.systemPrompt,
     world: worldOf(deps),
     epochOf: shard => deps.epochOf(shard),

@@ -10,18 +10,23 @@ import type { Run, ToolCall } from '#engine/conversation/state.ts'
 import type { Finish } from '#protos/catalogue.ts'
 import { deltaGatherMs, outputTokensMax, quotaRetryMs, quotaWaitMsMax, stopToolWaitMs } from '#protos/limits.ts'
 import type { Context } from './context.ts'
-import type { ModelCall, TurnMessage } from './ports.ts'
+import type { ModelCall, TurnMessage, TurnRequest } from './ports.ts'
+import { type Cost, Purse, promptTokensAtMost, type Unfunded } from './purse.ts'
 
 export interface TurnEnd {
   finish: Finish
   tokens: Tokens
   reason?: string
+  /** Of one that we refuse ourselves: told in place of a failure of the provider. */
+  refusal?: Unfunded
 }
 
 export class Turn {
   readonly runId: string
   readonly requester: string
   end: TurnEnd | undefined
+  /** The provider has no quota: the turn is to wait in the queue, without a slot, and to ask again. */
+  postponed: { waitMs: number; tries: number } | undefined
   /** Calls that end the model's round and are not in the log yet. */
   asked: ModelCall[] | undefined
   /** What tools gave and the log does not have yet, by call id. */
@@ -30,10 +35,8 @@ export class Turn {
   #isPulling = false
   #round = -1
   #endedAt = 0
-  /** Ends a wait for the provider's quota. */
-  #wake: (() => void) | undefined
   /** Of the rounds before. */
-  #spent: Tokens = { input: 0, output: 0, total: 0 }
+  #spent: Tokens
   #full = ''
   #held = ''
   #stored = 0
@@ -41,15 +44,23 @@ export class Turn {
   #dueAt = Number.NEGATIVE_INFINITY
   #isTimed = false
   #promptUnits = 0
+  readonly #quotaTries: number
+  /** Wall ms after which nobody waits for quota any more. */
+  readonly #quotaUntil: number
+  readonly #purse: Purse
   readonly #startedAt: number
   readonly #abort = new AbortController()
   readonly #context: Context
   readonly #offer: () => void
 
-  /** `offer`: something is due at the journal. */
-  constructor(run: Run, context: Context, offer: () => void) {
+  /** `offer`: something is due at the journal. `before`: of a turn that waited for quota. */
+  constructor(run: Run, context: Context, offer: () => void, before?: { quotaTries: number; spent: Tokens }) {
     this.runId = run.id
     this.requester = run.requester
+    this.#purse = new Purse(run.id, run.requester, context)
+    this.#quotaTries = before?.quotaTries ?? 0
+    this.#quotaUntil = (run.startedAt ?? context.clock.now()) + quotaWaitMsMax
+    this.#spent = before?.spent ?? noTokens
     this.#context = context
     this.#offer = offer
     this.#startedAt = context.clock.mono()
@@ -69,7 +80,7 @@ export class Turn {
 
   /** At its tools, or waiting for a person: another owner can go on with it. */
   isParked(run: Run): boolean {
-    return !this.end && !this.#isPulling && !this.asked && isAtTools(run)
+    return !this.end && !this.#isPulling && !this.asked && !this.postponed && isAtTools(run)
   }
 
   /** The round that was last asked for. */
@@ -79,25 +90,10 @@ export class Turn {
 
   /** Asks the model for a round, once. Never throws. `messages` is read first; its failure is the turn's. */
   async ask(round: number, messages: () => Promise<TurnMessage[]>, trace: string): Promise<void> {
-    if (this.#isPulling || this.end || round <= this.#round) return
+    if (this.#isPulling || this.end || this.postponed || round <= this.#round) return
     this.#isPulling = true
     this.#round = round
-    const { clock, metrics } = this.#context
-    for (let tries = 0; ; tries++) {
-      const asked = await this.#pull(messages, trace)
-      if (!asked || this.end) break
-      // Nothing was shown of this round, so asking again later still gives one answer.
-      const waitMs = asked.retryAfterMs ?? quotaRetryMs * 2 ** tries
-      if (clock.mono() - this.#startedAt + waitMs > quotaWaitMsMax) {
-        this.finish(asked.end)
-        break
-      }
-      metrics.parley_upstream_retries_total.inc()
-      await new Promise<void>(go => {
-        this.#wake = go
-        this.#context.timers.after(waitMs, go)
-      })
-    }
+    await this.#pull(messages, trace)
     this.#isPulling = false
     this.#offer()
   }
@@ -132,54 +128,58 @@ export class Turn {
     return this.end !== undefined && (this.#calling.size === 0 || mono - this.#endedAt >= stopToolWaitMs)
   }
 
-  /** One request. Answers the end that it would have, if it is the quota that is missing. */
-  async #pull(
-    messages: () => Promise<TurnMessage[]>,
-    trace: string,
-  ): Promise<{ end: TurnEnd; retryAfterMs: number | undefined } | undefined> {
-    const { provider, toolbox, log, backlog } = this.#context
+  async #pull(messages: () => Promise<TurnMessage[]>, trace: string): Promise<void> {
+    const { toolbox, log } = this.#context
+    const before = this.#full.length
+    /** Of this request; undefined: none was made. */
+    let cost: Cost | undefined
     try {
       const prompt = await messages()
+      const tools = toolbox?.offers ?? []
       this.#promptUnits = prompt.reduce((sum, m) => sum + m.content.length, 0)
-      if (this.end) return undefined
-      const before = this.#full.length
-      const request = {
-        runId: this.runId,
-        messages: prompt,
-        tools: toolbox?.offers ?? [],
-        outputTokensMax,
-        signal: this.#abort.signal,
-        trace,
-      }
-      for await (const event of provider.stream(request)) {
-        if (this.end) return undefined
-        if (event.kind === 'calls' && toolbox && event.calls.length > 0) {
-          this.#spent = sum(this.#spent, event.tokens)
-          this.asked = event.calls
-          return undefined
-        }
-        if (event.kind === 'calls') break
-        if (event.kind === 'end') {
-          const reason = event.finish === 'failed' ? (event.reason ?? 'protocol') : undefined
-          const end = {
-            finish: event.finish,
-            tokens: sum(this.#spent, event.tokens),
-            ...(reason === undefined ? {} : { reason }),
-          }
-          const isQuota = reason === 'quota' && this.#full.length === before
-          if (isQuota) return { end, retryAfterMs: event.retryAfterMs }
-          this.finish(end)
-          return undefined
-        }
-        this.#push(event.text)
-        await backlog.room()
-      }
-      this.finish({ finish: 'failed', tokens: this.#estimate(), reason: 'protocol' })
+      if (this.end) return
+      const refusal = await this.#purse.reserve(this.#round, promptTokensAtMost(prompt, tools) + outputTokensMax)
+      if (refusal) return this.finish({ finish: 'failed', tokens: this.#spent, reason: 'budget', refusal })
+      cost = { ...noTokens, estimated: true }
+      if (this.end) return
+      const given = { messages: prompt, tools, outputTokensMax, signal: this.#abort.signal, trace }
+      cost = await this.#read({ runId: this.runId, ...given }, before)
     } catch (error) {
       log.error('a turn failed outside the provider', { messageId: this.runId, err: error })
       this.finish({ finish: 'failed', tokens: this.#estimate(), reason: 'protocol' })
+    } finally {
+      if (cost) this.#purse.settle(this.#round, cost)
     }
-    return undefined
+  }
+
+  /** Takes what the model says until the round or the turn ends, and answers what that cost. */
+  async #read(request: TurnRequest, before: number): Promise<Cost> {
+    const { provider, toolbox, clock, backlog } = this.#context
+    for await (const event of provider.stream(request)) {
+      if (this.end) break
+      if (event.kind === 'calls' && toolbox && event.calls.length > 0) {
+        this.#spent = sum(this.#spent, event.tokens)
+        this.asked = event.calls
+        return event.tokens
+      }
+      if (event.kind === 'calls') break
+      if (event.kind === 'end') {
+        const reason = event.finish === 'failed' ? (event.reason ?? 'protocol') : undefined
+        const tokens = sum(this.#spent, event.tokens)
+        const end = { finish: event.finish, tokens, ...(reason === undefined ? {} : { reason }) }
+        const waitMs = event.retryAfterMs ?? quotaRetryMs * 2 ** this.#quotaTries
+        // Nothing was shown of this round, so asking again later still gives one answer.
+        const mayWait = this.#full.length === before && clock.now() + waitMs <= this.#quotaUntil
+        if (reason === 'quota' && mayWait) this.postponed = { waitMs, tries: this.#quotaTries + 1 }
+        else this.finish(end)
+        return event.tokens
+      }
+      this.#push(event.text)
+      await backlog.room()
+    }
+    this.finish({ finish: 'failed', tokens: this.#estimate(), reason: 'protocol' })
+    const input = Math.ceil(this.#promptUnits / 4)
+    return { ...totalled(input, Math.ceil((this.#full.length - before) / 4)), estimated: true }
   }
 
   /** Ends it now, from our side, with what was received. The provider is told and not waited for. */
@@ -193,7 +193,6 @@ export class Turn {
     this.#endedAt = this.#context.clock.mono()
     this.asked = undefined
     this.#abort.abort()
-    this.#wake?.()
     if (this.#calling.size > 0) this.#context.timers.after(stopToolWaitMs + 1, this.#offer)
     const { metrics, clock } = this.#context
     metrics.parley_turns_ended_total.inc({ finish: end.finish })
@@ -232,7 +231,6 @@ export class Turn {
     this.#account(0)
     this.end ??= { finish: 'interrupted', tokens: this.#estimate() }
     this.#abort.abort()
-    this.#wake?.()
   }
 
   #push(piece: string): void {
@@ -270,6 +268,8 @@ export class Turn {
     return totalled(this.#spent.input + input, Math.max(this.#spent.output, output))
   }
 }
+
+const noTokens: Tokens = totalled(0, 0)
 
 function totalled(input: number, output: number): Tokens {
   return { input, output, total: input + output }

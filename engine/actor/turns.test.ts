@@ -279,34 +279,3 @@ test('[C7] drain ends what runs as interrupted and starts nothing more', async t
     ['ended', 'queued'],
   )
 })
-
-test('[T21] without quota a turn waits and asks again, gives one answer, and can be stopped meanwhile', async t => {
-  const w = new Worker()
-  t.after(() => w.close())
-  let asked = 0
-  const away: TurnEvent = { kind: 'end', finish: 'failed', reason: 'quota', retryAfterMs: 20, tokens }
-  w.provider.script = async function* () {
-    if (asked++ < 2) return yield away
-    yield { kind: 'delta', text: 'at last' }
-    yield end
-  }
-  await w.ask(ann, ai())
-  await w.ask(ann, ask(1))
-  const { frame } = await w.until(o => o.frame.type === 'chat.done')
-  assert.deepEqual([frame['finish'], asked], ['stop', 3])
-  assert.equal(assembled(w, frame['messageId']), 'at last')
-  w.provider.script = async function* () {
-    yield { ...away, retryAfterMs: 60_000 }
-  }
-  await w.ask(ann, ask(2))
-  const started = await w.until(o => o.frame.type === 'chat.started' && o.frame['inReplyTo'] !== 2)
-  await sleep(20)
-  await w.ask(ann, { type: 'chat.stop', conversationId: room, messageId: String(started.frame['messageId']) })
-  const stopped = await w.until(o => o.frame.type === 'chat.done' && o.frame['finish'] === 'stopped')
-  assert.equal(stopped.frame['bytes'], 0)
-  w.provider.script = async function* () {
-    yield { ...away, retryAfterMs: 3_600_001 }
-  }
-  await w.ask(ann, ask(3))
-  await w.until(o => o.frame.type === 'chat.done' && o.frame['finish'] === 'failed')
-})

@@ -3,7 +3,7 @@
  * one turn that is at the provider. Decides nothing about a run's fate; that is conversation/runs.
  */
 import { isAtTools, isUndecided, roundOf } from '#engine/conversation/calls.ts'
-import type { RunEvent } from '#engine/conversation/events.ts'
+import type { RunEvent, Tokens } from '#engine/conversation/events.ts'
 import { estimateTokens } from '#engine/conversation/runs.ts'
 import { type Run, runningOf, type State } from '#engine/conversation/state.ts'
 import { chosen, type Said, transcript } from '#engine/conversation/transcript.ts'
@@ -26,6 +26,8 @@ export class Turns {
   #expiryAt = 0
   /** The question of the running turn, as far as it was read here. */
   #hint = ''
+  /** The turn that waits for the provider's quota, and since then has no slot. `askAt`: monotonic ms. */
+  #postponed: { runId: string; askAt: number; quotaTries: number; spent: Tokens } | undefined
   readonly #told = new Set<string>()
   readonly #conversation: string
   readonly #context: Context
@@ -71,6 +73,7 @@ export class Turns {
     })
     if (results.length > 0) return { kind: 'run.returned', runId: run.id, results, at, mono }
     if (turn.end) return turn.isOver(mono) ? { kind: 'run.end', runId: run.id, text, ...turn.end, at, mono } : undefined
+    if (turn.postponed) return { kind: 'run.postponed', runId: run.id, at, mono }
     const calls = turn.asked && this.#read(run, turn.asked)
     if (calls) return { kind: 'run.called', runId: run.id, text, calls, tokens: turn.spent, at, mono }
     const late = run.calls.filter(c => isUndecided(c) && (c.expiresAt ?? 0) <= at).map(c => c.callId)
@@ -84,7 +87,8 @@ export class Turns {
     const turn = this.#turn
     if (turn) {
       const run = state.runs.find(r => r.id === turn.runId)
-      if (run) {
+      if (run?.status === 'queued' && turn.postponed) this.#postpone(turn, turn.postponed)
+      else if (run) {
         turn.stored(run.text.length, this.#context.clock.mono())
         this.#advance(turn, run, state)
       } else {
@@ -94,6 +98,7 @@ export class Turns {
       }
     }
     const first = state.runs[0]
+    if (this.#postponed && first?.id !== this.#postponed.runId) this.#postponed = undefined
     if (first?.status !== 'queued') this.#waitsForSlotOf = undefined
     if (!first) return
     if (first.status === 'queued') this.#askSlot(first, state)
@@ -152,10 +157,22 @@ export class Turns {
     const run = state.runs.find(r => r.id === runId)
     if (!run) return
     this.#slotFor = undefined
-    const turn = new Turn(run, this.#context, this.#offer)
+    const before = this.#postponed?.runId === runId ? this.#postponed : undefined
+    this.#postponed = undefined
+    const turn = new Turn(run, this.#context, this.#offer, before)
     this.#turn = turn
     if (this.#context.isDraining) return turn.cancel('interrupted')
     void turn.ask(roundOf(run), () => this.#messages(run, state), run.trace)
+  }
+
+  /** The turn waits in the queue again: its slot is somebody else's. */
+  #postpone(turn: Turn, { waitMs, tries }: NonNullable<Turn['postponed']>): void {
+    const { clock, timers, metrics, slotFreed } = this.#context
+    this.#turn = undefined
+    this.#postponed = { runId: turn.runId, askAt: clock.mono() + waitMs, quotaTries: tries, spent: turn.spent }
+    timers.after(waitMs + 1, this.#offer)
+    metrics.parley_upstream_retries_total.inc()
+    slotFreed(turn.requester)
   }
 
   abort(runId: string): void {
@@ -192,6 +209,7 @@ export class Turns {
   #askSlot(run: Run, state: State): void {
     const { directory, clock, log, isDraining } = this.#context
     if (isDraining || this.#isAsking) return
+    if (this.#postponed?.runId === run.id && clock.mono() < this.#postponed.askAt) return
     if (this.#slotFor === run.id) return this.#offer()
     if (clock.mono() < this.#askAt) return
     this.#isAsking = true

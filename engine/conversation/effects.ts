@@ -48,6 +48,8 @@ export interface RunRow {
   /** Trace of the question; the answer's events carry it. */
   trace: string
   createdAt: number
+  /** Wall ms of chat.started; absent or null before. */
+  startedAt?: number | null
 }
 
 /** A call of a tool as its turn made it. */
@@ -88,7 +90,8 @@ export type SideChange =
   | { kind: 'block'; blocker: string; blocked: string; set: boolean; at: number }
   | { kind: 'run.queued'; run: RunRow }
   | { kind: 'run.started'; runId: string; model: string; at: number }
-  | { kind: 'run.status'; runId: string; status: 'running' | 'waiting' }
+  /** `queued`: also frees the run's slot. */
+  | { kind: 'run.status'; runId: string; status: 'queued' | 'running' | 'waiting' }
   | { kind: 'tool.called'; runId: string; answerId: string; requester: string; call: ToolCallRow; at: number }
   /** `by` null: nobody did in time. */
   | {

@@ -61,6 +61,8 @@ export type RunEvent =
       at: number
       mono: number
     }
+  /** The model cannot be asked for now, and nothing of this round was shown: the turn waits in the queue again. */
+  | { kind: 'run.postponed'; runId: string; at: number; mono: number }
   /** Nobody decided on these in time. */
   | { kind: 'run.expired'; runId: string; callIds: string[]; at: number; mono: number }
   /** `text`: what of the answer was not stored yet. `reason`: of a failure at the provider. */
@@ -71,6 +73,8 @@ export type RunEvent =
       finish: Finish
       tokens: Tokens
       reason?: string
+      /** The failure is a refusal of ours. */
+      refusal?: { message: string; retryAfterMs: number }
       at: number
       mono: number
     }

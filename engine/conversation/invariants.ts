@@ -34,7 +34,11 @@ export function checkState(state: State, utf8Bytes: (text: string) => number): v
   must(new Set(state.runs.map(r => r.id)).size === state.runs.length, 'T1', 'a turn is there twice')
   for (const run of state.runs) {
     must(run.bytes === utf8Bytes(run.text), 'T6', `run ${run.id}: ${run.bytes} bytes counted`)
-    must(run.status !== 'queued' || run.bytes === 0, 'T6', `run ${run.id} has text before it started`)
+    must(
+      run.status !== 'queued' || run.bytes === 0 || Boolean(run.startedAt),
+      'T6',
+      `run ${run.id} has text before it started`,
+    )
     must(run.text.isWellFormed(), 'T6', `run ${run.id} ends in half a character`)
     must(run.questionSeq <= state.head, 'T1', `run ${run.id} has no question`)
   }

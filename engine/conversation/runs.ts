@@ -95,6 +95,11 @@ export function runStep(step: Step, event: RunEvent): void {
     case 'run.returned':
       returned(step, run, event.results)
       return
+    case 'run.postponed':
+      if (run.status !== 'running') return
+      step.push({ kind: 'side', change: { kind: 'run.status', runId: run.id, status: 'queued' } })
+      replace(step, { ...run, status: 'queued', isTold: true })
+      return tellMoves(step)
     case 'run.expired':
       return expired(step, run, event.callIds)
     case 'run.end': {
@@ -106,10 +111,11 @@ export function runStep(step: Step, event: RunEvent): void {
           frame: {
             type: 'error',
             conversationId: step.state.id,
-            code: 'UPSTREAM',
+            code: event.refusal ? 'RLIMIT' : 'UPSTREAM',
             reason: event.reason,
             message: 'the model did not finish its answer',
             retryable: true,
+            ...event.refusal,
             messageId: run.answerId,
           },
         })
@@ -123,17 +129,22 @@ export function runStep(step: Step, event: RunEvent): void {
 
 function start(step: Step, run: Run, model: string): void {
   if (run.status !== 'queued' || runningOf(step.state)) return
-  step.append({
-    kind: 'chat.started',
-    senderId: assistantId,
-    clientId: nameId(run.id, 'started', step.world.sha1),
-    messageId: nameId(run.id, 'started-event', step.world.sha1),
-    fields: { messageId: run.answerId, inReplyTo: run.questionSeq, requestedBy: run.requester, model },
-    trace: run.trace,
-  })
-  step.push({ kind: 'side', change: { kind: 'run.started', runId: run.id, model, at: step.at } })
+  if (typeof run.startedAt === 'number') {
+    // It waited for the model in between; that it began is in the log.
+    step.push({ kind: 'side', change: { kind: 'run.status', runId: run.id, status: 'running' } })
+  } else {
+    step.append({
+      kind: 'chat.started',
+      senderId: assistantId,
+      clientId: nameId(run.id, 'started', step.world.sha1),
+      messageId: nameId(run.id, 'started-event', step.world.sha1),
+      fields: { messageId: run.answerId, inReplyTo: run.questionSeq, requestedBy: run.requester, model },
+      trace: run.trace,
+    })
+    step.push({ kind: 'side', change: { kind: 'run.started', runId: run.id, model, at: step.at } })
+  }
   step.push({ kind: 'run.begin', runId: run.id })
-  const running: Run = { ...run, status: 'running' }
+  const running: Run = { ...run, status: 'running', startedAt: run.startedAt ?? step.at }
   step.set({ runs: [running, ...step.state.runs.filter(r => r.id !== run.id)] })
   tellMoves(step)
 }

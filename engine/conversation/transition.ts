@@ -33,6 +33,7 @@ export function transition(state: State, event: Event, world: World): Decision {
     case 'run.delta':
     case 'run.called':
     case 'run.returned':
+    case 'run.postponed':
     case 'run.expired':
     case 'run.end':
       runStep(step, event)

@@ -185,6 +185,20 @@ export const settings = {
     entry => parseToolPermission(entry) !== undefined,
     'What the assistant’s tools may do, as name=auto|ask|off, comma separated. delete_task asks, the others act at once.',
   ),
+  AI_TOKENS_PER_DAY: checked(
+    number(500_000, 0, 1e12, 'tokens', 'Tokens of one user’s turns in a UTC day, times RATE_LIMIT_SCALE. 0: no limit.'),
+    Number.isInteger,
+  ),
+  AI_TOKENS_PER_DAY_ALL: checked(
+    number(
+      50_000_000,
+      0,
+      1e15,
+      'tokens',
+      'Tokens of all turns together in a UTC day, times RATE_LIMIT_SCALE. 0: no limit.',
+    ),
+    Number.isInteger,
+  ),
   // Engine
   ENGINE_THREADS: checked(
     number(0, 0, 64, 'threads', 'Worker threads of an engine. 0: cores − 1, at least 1.'),

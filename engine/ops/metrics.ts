@@ -116,6 +116,15 @@ export const metricSpecs = {
     buckets: [100, 500, 1000, 5000, 10_000, 30_000, 60_000, 180_000],
   },
   parley_tokens_total: { kind: 'counter', help: 'Tokens by direction.', labels: ['direction'] },
+  parley_budget_alarms_total: {
+    kind: 'counter',
+    help: 'Times that a worker found 80 % of everybody’s tokens of the day used.',
+  },
+  parley_budget_refusals_total: {
+    kind: 'counter',
+    help: 'Turns that found the tokens of the day used up, by scope (user, all).',
+    labels: ['scope'],
+  },
   parley_upstream_retries_total: { kind: 'counter', help: 'Calls to the provider tried again.' },
   parley_upstream_errors_total: {
     kind: 'counter',

@@ -134,6 +134,14 @@ const slotsSql = (n: number) => `
       join fence on fence.shard_id = r.shard
      where s.run_id = r.id)`
 
+/** A turn that waits in the queue again holds none. */
+const slotsGivenSql = (n: number) => `
+  slotsgiven as (
+    delete from ai_slot s
+     using jsonb_to_recordset($${n}::jsonb) as r(shard int, id uuid, status text)
+      join fence on fence.shard_id = r.shard
+     where s.run_id = r.id and r.status = 'queued')`
+
 /** Who allowed what is part of the audit trail, whichever door the decision came by. */
 const decisionsSql = (n: number) => `
   decisions as (
@@ -203,6 +211,7 @@ function textOf(mask: number, sides: SideRows | undefined): string {
     parts.push(`
   ${part.toLowerCase()} as (${sideSql[part](n)})`)
     if (part === 'runsEnded') parts.push(slotsSql(n))
+    if (part === 'runsStatus') parts.push(slotsGivenSql(n))
     if (part === 'toolsChanged') parts.push(decisionsSql(n))
     n++
   }

@@ -78,7 +78,7 @@ export function directoryContract(name: string, open: () => Promise<DirectoryWor
         { userId: ann, role: 'owner', joinedSeq: 1, readSeq: 0, deliveredSeq: 0 },
         { userId: bob, role: 'member', joinedSeq: 2, readSeq: 0, deliveredSeq: 0 },
       ],
-      runs: [{ ...run, prefix: 'good day', calls: [] }],
+      runs: [{ ...run, startedAt: null, prefix: 'good day', calls: [] }],
     })
     assert.deepEqual(await w.directory.openRuns([s.shard]), [s.conversation])
     assert.deepEqual(await w.directory.openRuns([(s.shard + 1) % 256]), [])
@@ -133,6 +133,7 @@ export function directoryContract(name: string, open: () => Promise<DirectoryWor
     assert.deepEqual(found.runs, [
       {
         ...run,
+        startedAt: at,
         status: 'waiting',
         prefix: '',
         calls: [
@@ -272,6 +273,13 @@ export function directoryContract(name: string, open: () => Promise<DirectoryWor
     s.send({ side: { kind: 'run.ended', runId: one, finish: 'stopped', bytes: 0, at: 1 } })
     await settled(s)
     assert.equal(await w.directory.takeSlot(ann, three), true)
+    // One that waits in the queue again has given its slot away.
+    s.send({ side: { kind: 'run.started', runId: two, model: 'm', at: 2 } })
+    await settled(s)
+    s.send({ side: { kind: 'run.status', runId: two, status: 'queued' } })
+    await settled(s)
+    assert.equal(await w.directory.takeSlot(ann, randomUUID()), true)
+    assert.equal(await w.directory.takeSlot(ann, two), false)
   })
 
   contract('D8 names are found by id', async (_b, w) => {

@@ -21,6 +21,7 @@ select c.id, c.kind, c.title, c.tool_policy as "toolPolicy", c.created_by as "cr
        (select json_agg(json_build_object('id', a.id, 'requester', a.requester, 'questionId', a.question_id,
                'questionSeq', a.question_seq, 'clientMessageId', a.client_message_id, 'answerId', a.answer_id,
                'status', a.status, 'trace', a.trace, 'createdAt', round(extract(epoch from a.created_at) * 1000),
+               'startedAt', round(extract(epoch from a.started_at) * 1000),
                'prefix', coalesce((select string_agg(g.text, '' order by g."offset") from ai_segment g where g.run_id = a.id), ''),
                'calls', coalesce((select json_agg(json_build_object('callId', t.call_id, 'round', t.round, 'ordinal', t.ordinal,
                         'name', t.name, 'arguments', t.arguments, 'hash', encode(t.arguments_hash, 'hex'), 'approval', t.approval,

@@ -148,18 +148,27 @@ export class MemoryDatabase {
       }
       case 'run.queued': {
         const { run } = side
-        this.runs.set(run.id, { ...run, model: null, finish: null, bytes: 0, segments: new Map(), calls: [] })
+        this.runs.set(run.id, {
+          ...run,
+          startedAt: null,
+          model: null,
+          finish: null,
+          bytes: 0,
+          segments: new Map(),
+          calls: [],
+        })
         this.conversationOfRun.set(run.id, c.conversation)
         return
       }
       case 'run.started': {
         const run = this.runs.get(side.runId)
-        if (run) Object.assign(run, { status: 'running', model: side.model })
+        if (run) Object.assign(run, { status: 'running', model: side.model, startedAt: side.at })
         return
       }
       case 'run.status': {
         const run = this.runs.get(side.runId)
         if (run) run.status = side.status
+        if (side.status === 'queued') this.#freeSlot(side.runId)
         return
       }
       case 'tool.called':
@@ -172,12 +181,16 @@ export class MemoryDatabase {
       case 'run.ended': {
         const run = this.runs.get(side.runId)
         if (run) Object.assign(run, { status: 'ended', finish: side.finish, bytes: side.bytes })
-        for (const [slot, runId] of this.slots) if (runId === side.runId) this.slots.delete(slot)
+        this.#freeSlot(side.runId)
         return
       }
       default:
         side satisfies never
     }
+  }
+
+  #freeSlot(runId: string): void {
+    for (const [slot, held] of this.slots) if (held === runId) this.slots.delete(slot)
   }
 
   #change({ runId, callId }: { runId: string; callId: string }, change: Partial<ToolCall>): void {

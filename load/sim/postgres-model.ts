@@ -324,10 +324,12 @@ export class PostgresModel implements Tables {
         this.runs.set(r.id, { ...r })
         return
       case 'runsStarted':
-        Object.assign(this.runs.get(r.id) ?? {}, { status: r.status, model: r.model })
+        Object.assign(this.runs.get(r.id) ?? {}, { status: r.status, model: r.model, started_at: r.started_at })
         return
       case 'runsStatus':
         Object.assign(this.runs.get(r.id) ?? {}, { status: r.status })
+        if (r.status !== 'queued') return
+        for (const [slot, run] of this.slots) if (run === r.id) this.slots.delete(slot)
         return
       case 'runsEnded':
         Object.assign(this.runs.get(r.id) ?? {}, { status: 'ended', finish: r.finish, bytes: r.bytes })
@@ -369,6 +371,11 @@ export class PostgresModel implements Tables {
         }
         return [{ held: isHeld }]
       }
+      case 'budget_reserve':
+        // Tokens are without limit here, and nobody counts them.
+        return [{ isGranted: true, userUsed: 0, allUsed: 0, resetsInMs: 0 }]
+      case 'budget_settle':
+        return []
       case 'dir_context':
         // What a turn was shown; nobody here asks.
         return []

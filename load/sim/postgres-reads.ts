@@ -36,7 +36,7 @@ function activationOf(db: Tables, c: ConversationRecord): Row {
     .map(r => ({
       ...{ id: r.id, requester: r.requester, questionId: r['question_id'], questionSeq: r['question_seq'] },
       ...{ clientMessageId: r['client_message_id'], answerId: r['answer_id'], status: r.status, trace: r['trace'] },
-      ...{ createdAt: r['created_at'], prefix: runText(db.segments.get(r.id)), calls: [] },
+      ...{ createdAt: r['created_at'], startedAt: r['started_at'], prefix: runText(db.segments.get(r.id)), calls: [] },
     }))
   const blocks = members.flatMap(a => members.map(b => `${a.userId}>${b.userId}`)).filter(p => db.blocks.has(p))
   const list = (items: unknown[]) => (items.length === 0 ? null : JSON.stringify(items))
