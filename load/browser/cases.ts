@@ -3,6 +3,7 @@
  * other, as a day does; each names what it holds.
  */
 import assert from 'node:assert/strict'
+import { dialogueCases } from './dialogue-cases.ts'
 import { becomes, Person, password } from './person.ts'
 import type { Case } from './stage.ts'
 import { toolCases } from './tool-cases.ts'
@@ -86,14 +87,7 @@ export const cases: Case[] = [
   [
     'a group is made, tells who came, and its answer from the assistant reaches both',
     async ({ ada, ben }) => {
-      await ada.page.getByRole('button', { name: 'New conversation' }).click()
-      await ada.page.getByRole('menuitem', { name: 'New group' }).click()
-      const dialog = ada.page.getByRole('dialog')
-      await dialog.getByLabel('Name of the group').fill('Oslo trip')
-      await dialog.getByLabel('People').fill('ben')
-      await dialog.getByRole('button', { name: 'Ben' }).click()
-      await dialog.getByRole('button', { name: 'Create group' }).click()
-      await ada.log.getByText('You added Ben').waitFor()
+      await ada.group('Oslo trip', ben)
       await ben.open('Oslo trip')
       await ben.log.getByText('Ada added you').waitFor()
       await ada.write('@assistant hello there')
@@ -320,6 +314,7 @@ export const cases: Case[] = [
     },
   ],
   ...toolCases,
+  ...dialogueCases,
   [
     'themes are chosen and kept, and signing out closes the app',
     async ({ ada }) => {

@@ -100,6 +100,18 @@ export class Person {
     await this.page.getByText('Ask anything.').waitFor()
   }
 
+  async group(title: string, other: Person): Promise<void> {
+    const { page } = this
+    await page.getByRole('button', { name: 'New conversation' }).click()
+    await page.getByRole('menuitem', { name: 'New group' }).click()
+    const dialog = page.getByRole('dialog')
+    await dialog.getByLabel('Name of the group').fill(title)
+    await dialog.getByLabel('People').fill(other.name.toLowerCase())
+    await dialog.getByRole('button', { name: other.name }).click()
+    await dialog.getByRole('button', { name: 'Create group' }).click()
+    await this.log.getByText(`You added ${other.name}`).waitFor()
+  }
+
   async write(text: string): Promise<void> {
     await this.field.fill(text)
     await this.field.press('Enter')

@@ -1,6 +1,7 @@
 /**
  * `npm run test:browser`: the web app in Chromium on the real product. Skips, and says why, where there is no Chromium.
- * With PARLEY_URL it uses a product that runs already. The last line is `N passed, N failed`.
+ * With PARLEY_URL it uses a product that runs already; with words it plays only the cases whose names hold one of them (most
+ * build on those before, the dialogues stand alone). The last line is `N passed, N failed`.
  */
 import { existsSync, mkdirSync } from 'node:fs'
 import path from 'node:path'
@@ -30,11 +31,22 @@ const stage = {
   browser,
   url: product?.url ?? process.env['PARLEY_URL']!,
   people: [],
-} as unknown as Stage
+  async endEverything() {
+    if (!product) return console.log('     PARLEY_URL is not ours: its processes live on')
+    const { engine, gateway, model } = product.node()
+    for (const pid of [engine, gateway, model]) if (pid) process.kill(pid, 'SIGKILL')
+  },
+  async picture(person, name) {
+    mkdirSync(pictures, { recursive: true })
+    await person.page.screenshot({ path: path.join(pictures, `${name}.png`) })
+  },
+} as Pick<Stage, 'browser' | 'url' | 'people' | 'endEverything' | 'picture'> as Stage
+const words = process.argv.slice(2)
+const chosen = cases.filter(([name]) => words.length === 0 || words.some(word => name.includes(word)))
 let passed = 0
 let failed = 0
 try {
-  for (const [name, run] of cases) {
+  for (const [name, run] of chosen) {
     const began = performance.now()
     try {
       await run(stage)
@@ -53,7 +65,7 @@ try {
         await person.context.setOffline(false).catch(() => undefined)
       }
       // Later cases need two people who are signed in.
-      if (!stage.ada || !stage.ben) break
+      if (words.length === 0 && (!stage.ada || !stage.ben)) break
     }
   }
 } finally {

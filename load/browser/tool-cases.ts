@@ -3,8 +3,8 @@
  * approval is decided by whom it concerns. Runs after two people have met in a group.
  */
 import assert from 'node:assert/strict'
-import type { Locator } from 'playwright-core'
-import { becomes, type Person } from './person.ts'
+import { answered, open, panel, people, waiting } from './answers.ts'
+import { becomes } from './person.ts'
 import type { Case } from './stage.ts'
 
 export const toolCases: Case[] = [
@@ -112,14 +112,3 @@ export const toolCases: Case[] = [
     },
   ],
 ]
-
-/** The answer in the last row has ended. */
-const answered = (person: Person) => person.rows.last().getByRole('button', { name: 'Copy' }).waitFor()
-const waiting = (person: Person): Locator => person.rows.last().locator('[data-approval=open]')
-const panel = (person: Person): Locator => person.page.getByRole('complementary', { name: 'Tasks' })
-const people = (person: Person): Locator => person.page.getByRole('complementary', { name: 'People' })
-/** Titles of the open tasks. Calls of one round are made at once, so their order is not given. */
-async function open(person: Person): Promise<string[]> {
-  const titles = panel(person).getByRole('list', { name: 'Tasks' }).locator('.title > bdi:first-child')
-  return (await titles.allInnerTexts()).sort()
-}
