@@ -2,6 +2,7 @@
  * `node load/rig/run.ts smoke|gate|takeover|short [--seed n] [--faults a,b] [--slot seconds] [--root folder] [--keep file]`: a cluster under
  * traffic, faults one after another, then quiet, then every checker over the whole history. Ends with `N passed, N failed`.
  * smoke, gate and takeover write their result into load/RESULTS.md. A seed repeats choices, not the machine's timing.
+ * `streams` is the assistant's own rig: streams.ts.
  */
 import { randomInt } from 'node:crypto'
 import { mkdtempSync, rmSync } from 'node:fs'
@@ -17,6 +18,7 @@ import { type Folded, type HistoryWriter, openHistory, readHistory } from './his
 import { type Fault, type FaultName, faults } from './plan.ts'
 import { type Profile, type ProfileName, profiles } from './profiles.ts'
 import { mulberry32 } from './random.ts'
+import { runStreams } from './streams.ts'
 import { startTraffic, type Traffic } from './traffic.ts'
 import { World } from './world.ts'
 
@@ -34,12 +36,15 @@ const { values, positionals } = parseArgs({
     slot: { type: 'string' },
     root: { type: 'string' },
     keep: { type: 'string' },
+    runs: { type: 'string' },
+    parallel: { type: 'string' },
   },
 })
 
 async function main(): Promise<number> {
+  if (positionals[0] === 'streams') return runStreams(values)
   const name = positionals[0] as ProfileName
-  if (!(name in profiles)) throw new Error(`one of: ${Object.keys(profiles).join(', ')}`)
+  if (!(name in profiles)) throw new Error(`one of: ${Object.keys(profiles).join(', ')}, streams`)
   const given: Profile = profiles[name]
   const profile = { ...given, ...(values.slot && { slotMs: Number(values.slot) * 1000 }) }
   const chosen = values.faults ? (values.faults.split(',') as FaultName[]) : profile.faults
