@@ -10,6 +10,7 @@ import { createTasks, type ToolResult } from '#engine/assistant/tasks.ts'
 import { failure } from '#engine/assistant/tools.ts'
 import { systemClock } from '#engine/ops/clock.ts'
 import { ConfigError, readConfig } from '#engine/ops/config.ts'
+import { poolQueryMsMax } from '#protos/limits.ts'
 import { createTokens } from './auth/tokens.ts'
 
 /** A sentence for the person at the keyboard; exit code 1. */
@@ -20,7 +21,12 @@ async function main(args: string[]): Promise<void> {
   const config = readConfig()
   if (config.DATABASE_URL === '') throw new Wrong('DATABASE_URL: no database. Start parley first, or set it.')
   if (!values.token) throw new Wrong('parley mcp --token <access token>; parley token <email> prints one.')
-  const pool = new pg.Pool({ connectionString: config.DATABASE_URL, max: 4, connectionTimeoutMillis: 5000 })
+  const pool = new pg.Pool({
+    connectionString: config.DATABASE_URL,
+    max: 4,
+    connectionTimeoutMillis: 5000,
+    query_timeout: poolQueryMsMax,
+  })
   pool.on('error', () => {})
   try {
     const tokens = await createTokens({ db: pool, clock: systemClock, signingKey: config.JWT_SIGNING_KEY })

@@ -200,6 +200,8 @@ export const cutOffMs = 10_000
 export const hopsPerWorkerMax = 64
 /** A link that goes over another worker looks this often whether the direct way is open again. */
 export const hopProbeMs = 5000
+/** A statement of a process's pool: its connection is given up and with it the statement. Our longest takes 0.3 s. */
+export const poolQueryMsMax = 5000
 /** How long /metrics waits for a thread before it answers without it. */
 export const metricsWaitMs = 500
 /** How long a leaving engine hands its shards over while another one is up; running turns may end meanwhile. */
@@ -244,11 +246,6 @@ export const outputTokensMax = 1024
 export const contextEventsMax = 400
 /** A turn without a free slot asks again after this, unless told before. */
 export const slotRetryMs = 2000
-/** Tokens of all turns in a day above this share of the ceiling: the log warns. */
-export const budgetAlarmShare = 0.8
-/** The store of budgets is asked so often, with pauses that double, before a turn fails or its cost stays as reserved. */
-export const budgetTriesMax = 5
-export const budgetRetryMs = 100
 
 // --- presence ---------------------------------------------------------------------------------------------------------------------
 export const presenceTtlMs = 45_000

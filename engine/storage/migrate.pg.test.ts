@@ -8,7 +8,7 @@ import { type TestDatabase, testDatabase } from '#load/kit/postgres.ts'
 import { dumpSchema } from '#load/kit/schema-dump.ts'
 import { User } from './entities.ts'
 import { migrate } from './migrate.ts'
-import { type Database, openOrm } from './orm.ts'
+import { type Database, isAway, openOrm } from './orm.ts'
 
 let database: TestDatabase
 let admin: Database
@@ -108,6 +108,27 @@ test('N16 a role that cannot be taken is a warning, not an end', async () => {
     assert.equal(db.role, undefined)
     assert.equal(warnings.length, 1)
     assert.equal((await db.pool.query('select 1 as one')).rows[0].one, 1)
+  } finally {
+    await db.close()
+  }
+})
+
+test('N17 a statement that hangs gives its caller back after 5 s, ends in the database, and leaves a pool that works', async () => {
+  const db = await openOrm({ url: database.url, role: 'parley_gateway', name: 'test-hang', poolMax: 1, log: silentLog })
+  const running = async () =>
+    (await admin.pool.query(`select 1 from pg_stat_activity where application_name = 'test-hang' and state = 'active'`))
+      .rowCount
+  try {
+    const began = performance.now()
+    await assert.rejects(db.pool.query('select pg_sleep(60)'), isAway)
+    assert.ok(performance.now() - began < 10_000)
+    assert.equal((await db.pool.query('select 1 as one')).rows[0].one, 1)
+    assert.equal(db.pool.totalCount, 1)
+    const until = performance.now() + 10_000
+    while ((await running()) !== 0) {
+      assert.ok(performance.now() < until, 'the statement runs on in the database')
+      await new Promise(resolve => setTimeout(resolve, 100))
+    }
   } finally {
     await db.close()
   }

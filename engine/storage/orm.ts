@@ -7,6 +7,7 @@ import { Migrator } from '@mikro-orm/migrations'
 import { MikroORM } from '@mikro-orm/postgresql'
 import { Client, type ClientConfig, type Pool, type PoolConfig } from 'pg'
 import type { Log } from '#engine/ops/log.ts'
+import { poolQueryMsMax } from '#protos/limits.ts'
 import { entities } from './entities.ts'
 
 export type Role = 'parley_engine' | 'parley_gateway'
@@ -82,7 +83,14 @@ async function open(options: DatabaseOptions): Promise<Database> {
     await probe(options, role)
   }
   const base = clientConfig(options, role)
-  const driverOptions: PoolConfig = { ...base, max: options.poolMax ?? 4, idleTimeoutMillis: 30_000, min: 0 }
+  const driverOptions: PoolConfig = {
+    ...base,
+    max: options.poolMax ?? 4,
+    idleTimeoutMillis: 30_000,
+    min: 0,
+    // A database that hangs must not keep callers, and a migration may take long. pg's pool destroys what timed out.
+    ...(options.role ? { query_timeout: poolQueryMsMax } : {}),
+  }
   const orm = new MikroORM({
     entities,
     dbName: databaseOf(options.url),

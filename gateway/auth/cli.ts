@@ -28,6 +28,8 @@ class Wrong extends Error {
     this.exitCode = exitCode
   }
 }
+/** A thousand users and their sessions are written by one statement. */
+const seedQueryMsMax = 60_000
 /** The file for the tokens cannot be written. */
 const exitTarget = 2
 
@@ -91,7 +93,12 @@ async function main(args: string[]): Promise<void> {
   const target = command === 'seed' ? seedOptions(rest).tokens : undefined
   const why = target && whyUnwritable('--tokens', target)
   if (why) throw new Wrong(why, exitTarget)
-  const pool = new pg.Pool({ connectionString: config.DATABASE_URL, max: 2, connectionTimeoutMillis: 5000 })
+  const pool = new pg.Pool({
+    connectionString: config.DATABASE_URL,
+    max: 2,
+    connectionTimeoutMillis: 5000,
+    query_timeout: seedQueryMsMax,
+  })
   pool.on('error', () => {})
   try {
     const tokens = await createTokens({ db: pool, clock: systemClock, signingKey: config.JWT_SIGNING_KEY })

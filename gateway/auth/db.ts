@@ -35,7 +35,7 @@ export function isDatabaseAway(error: unknown): boolean {
     if (/^(ECONN|EPIPE|ETIMEDOUT|ENOENT|EHOSTUNREACH|ENOTFOUND|EAI_AGAIN)/.test(code)) return true
   }
   const message = error instanceof Error ? error.message : ''
-  return /connection (terminated|timeout)|timeout exceeded when trying to connect|Client has encountered a connection error|not queryable/i.test(
+  return /connection (terminated|timeout)|query read timeout|timeout exceeded when trying to connect|Client has encountered a connection error|not queryable/i.test(
     message,
   )
 }
