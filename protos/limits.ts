@@ -244,6 +244,11 @@ export const contextTokensMax = 8000
 export const outputTokensMax = 1024
 /** Events looked at for a turn's context; 8000 tokens rarely hold more messages. */
 export const contextEventsMax = 400
+/** Tokens of all turns in a day above this share of the ceiling: the log warns. */
+export const budgetAlarmShare = 0.8
+/** The store of budgets is asked so often, with pauses that double, before a turn fails or its cost stays as reserved. */
+export const budgetTriesMax = 5
+export const budgetRetryMs = 100
 /** A turn without a free slot asks again after this, unless told before. */
 export const slotRetryMs = 2000
 
