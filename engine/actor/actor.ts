@@ -114,6 +114,11 @@ export class Actor implements Source, Joinable {
     if (this.#phase === 'active' && this.#state) this.#turns.tend(this.#state)
   }
 
+  /** A statement holds letters of it. */
+  get isInFlight(): boolean {
+    return this.#flight !== undefined
+  }
+
   /** Positions that the store does not have yet. */
   get dirtyCount(): number {
     return this.#state === undefined ? 0 : dirtyPositions(this.#state).length

@@ -133,3 +133,54 @@ test('[A2] acks are true and the log is dense while owners change and statements
     assert.equal((JSON.parse(answer.body) as { content: string }).content, text, 'T6: the answer is its segments')
   }
 })
+
+test('[S4] what comes under a fresh epoch of the same worker does not pass what is in a statement', async t => {
+  const held = Promise.withResolvers<void>()
+  const isHeld = Promise.withResolvers<void>()
+  let holds = false
+  class Slow extends FaultyStore {
+    override async commit(contributions: Parameters<FaultyStore['commit']>[0]) {
+      if (holds) {
+        isHeld.resolve()
+        await held.promise
+      }
+      return super.commit(contributions)
+    }
+  }
+  const w = new Worker(new MemoryDatabase(), { store: inner => new Slow(inner) })
+  t.after(() => w.close())
+  const room = idOf(1, 'c')
+  const shard = shardOf(room)
+  const members = [
+    { userId: ann, role: 'owner' as const },
+    { userId: ben, role: 'member' as const },
+  ]
+  await w.ask(ann, { type: 'conversation.create', conversationId: room, kind: 'group', members }, { socket: 0 })
+  const send = (n: number) => ({
+    type: 'message.send' as const,
+    conversationId: room,
+    clientMessageId: idOf(n, 'd'),
+    content: `${n}`,
+  })
+  holds = true
+  const first = w.give(ann, send(1))
+  await isHeld.promise
+  // The worker owns the shard again, by a claim that it did not stamp itself.
+  w.shards.set(shard, w.database.move(shard))
+  w.registry.release([shard])
+  void w.registry.adopt([shard])
+  const second = w.give(ann, send(2))
+  await sleep(100)
+  assert.deepEqual(
+    w.out.filter(o => o.label.attempt === second),
+    [],
+  )
+  holds = false
+  held.resolve()
+  // The first goes back, so the second must as well: the gateway sends them again in order.
+  assert.equal((await w.answered(first)).way, 'notOwner')
+  assert.equal((await w.answered(second)).way, 'notOwner')
+  const again = [send(1), send(2)].map(command => w.give(ann, command, { flags: letterFlags.resend }))
+  const seqs = await Promise.all(again.map(async attempt => (await w.answered(attempt)).frame['seq'] as number))
+  assert.ok(seqs[0]! < seqs[1]!, `${seqs}`)
+})

@@ -117,7 +117,7 @@ export function createRegistry(deps: RegistryDeps): Registry {
 
   function find(id: string): Actor {
     let actor = actors.get(id)
-    if (!actor) {
+    if (!actor || actor.isFenced) {
       actor = new Actor(id, shardOf(id), context)
       actors.set(id, actor)
     }
@@ -244,6 +244,9 @@ export function createRegistry(deps: RegistryDeps): Registry {
       const rows: ReceiptRow[] = []
       for (const [id, actor] of actors) {
         if (!gone.has(actor.shard)) continue
+        // The shard came back under a fresh epoch: letters in a statement are answered before those that come now. Then the
+        // log is read anew.
+        if (actor.isInFlight && deps.epochOf(actor.shard) !== undefined) continue
         // Positions are maxima: storing them late, beside the next owner, does no harm.
         for (const row of actor.flushRows(clock.now())) rows.push({ conversation: id, ...row })
         actor.fence()
