@@ -64,4 +64,11 @@ test('H9 a replay that comes before the notice of the membership is passed on wh
     ],
   )
   assert.deepEqual(attached, [[conversation, 6]])
+  // The notice that was late still comes, with the numbering that the join began.
+  const notice = { type: 'conversation.added', conversationId: conversation, conversation: { headSeq: 3 } }
+  const added = label(letterKinds.user, { conversation, subject: 'ann', seq: 3 })
+  hub.users.set('ann', new Set([peer]))
+  for (let i = 0; i < 2; i++) hub.user(added, Buffer.from(JSON.stringify(notice)))
+  await new Promise(go => setTimeout(go, 20))
+  assert.deepEqual(got.slice(3), [{ ...notice, conversation: { headSeq: 8 } }])
 })

@@ -159,7 +159,7 @@ export class Hub implements EngineSink {
     const join = peer?.joins.get(label.attempt)
     if (!peer || !join) return
     // The owner knows of a membership that this gateway does not know yet: nothing of its replay may be left out.
-    const seat = peer.seats.get(label.conversation) ?? this.rooms.sit(peer, label.conversation, label.seq - 1)
+    const seat = peer.seats.get(label.conversation) ?? this.#sitUnannounced(peer, label.conversation, label.seq - 1)
     this.rooms.replay(seat, label.seq, label.principal, frameText(body))
   }
 
@@ -180,7 +180,7 @@ export class Hub implements EngineSink {
       return
     }
     // The user may have been added a moment ago, with the notice still on its way from another worker.
-    const at = seat ?? this.rooms.sit(peer, join.conversation, frame.headSeq)
+    const at = seat ?? this.#sitUnannounced(peer, join.conversation, frame.headSeq)
     const stream = frame.stream && {
       answerId: frame.stream.messageId,
       bytes: frame.stream.offset + Buffer.byteLength(frame.stream.content),
@@ -252,7 +252,10 @@ export class Hub implements EngineSink {
     const id = label.conversation
     if (type === 'conversation.added') {
       const seat = peer.seats.get(id)
-      if (seat && seat.until === Number.POSITIVE_INFINITY) return
+      if (seat && seat.until === Number.POSITIVE_INFINITY) {
+        if (seat.isUnannounced) this.announce(seat, JSON.parse(Buffer.from(body).toString()))
+        return
+      }
       if (heads && (heads.get(id) ?? -1) > label.seq) return
       if (seat) this.rooms.leave(seat)
       this.seatAdded(peer, id, label.seq, frame)
@@ -280,6 +283,21 @@ export class Hub implements EngineSink {
   seatAdded(peer: Peer, conversation: string, headSeq: number, notice: Framed): void {
     peer.outbox.control(notice)
     this.rooms.check(this.rooms.sit(peer, conversation, headSeq))
+  }
+
+  /** The engine answers for a membership of which no notice has come: it may be late, or lost with its owner. */
+  #sitUnannounced(peer: Peer, conversation: string, last: number): Seat {
+    const seat = this.rooms.sit(peer, conversation, last)
+    seat.isUnannounced = true
+    this.usersDoubtful()
+    return seat
+  }
+
+  /** A notice after the join that it belongs before: numbering on this socket goes on where it is. */
+  announce(seat: Seat, notice: FleetingFrame<'conversation.added'>): void {
+    seat.isUnannounced = false
+    const conversation = { ...notice.conversation, headSeq: Math.max(0, seat.last) }
+    seat.peer.outbox.control(frameText(JSON.stringify({ ...notice, conversation })))
   }
 
   #leaveAll(): void {

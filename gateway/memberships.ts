@@ -4,8 +4,9 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Clock } from '#engine/ops/clock.ts'
+import type { FleetingFrame } from '#protos/catalogue.ts'
 import { type Framed, frameText } from './framing.ts'
-import type { Peer } from './peer.ts'
+import type { Peer, Seat } from './peer.ts'
 import type { Membership, Reads } from './reads.ts'
 import type { Rooms } from './rooms.ts'
 
@@ -17,6 +18,7 @@ export interface Roster {
   readonly users: ReadonlyMap<string, ReadonlySet<Peer>>
   readonly rooms: Rooms
   seatAdded(peer: Peer, conversation: string, headSeq: number, notice: Framed): void
+  announce(seat: Seat, notice: FleetingFrame<'conversation.added'>): void
 }
 
 export async function reconcile(hub: Roster, deps: { reads: Reads; clock: Clock }): Promise<void> {
@@ -42,7 +44,9 @@ function differing(hub: Roster, userIds: readonly string[], rows: readonly Membe
   return userIds.filter(userId => {
     const conversations = known.get(userId)!
     return livePeers(hub, userId).some(
-      peer => peer.seats.size !== conversations.size || [...peer.seats.keys()].some(id => !conversations.has(id)),
+      peer =>
+        peer.seats.size !== conversations.size ||
+        [...peer.seats].some(([id, seat]) => !conversations.has(id) || seat.isUnannounced),
     )
   })
 }
@@ -57,11 +61,13 @@ async function repair(
   const ts = () => new Date(clock.now()).toISOString()
   for (const peer of livePeers(hub, userId)) {
     for (const [id, row] of own) {
-      if (peer.seats.has(id)) continue
+      const seat = peer.seats.get(id)
+      if (seat && !seat.isUnannounced) continue
       const headSeq = row.joinedSeq - 1
       const conversation = { id, type: row.type, title: row.title, headSeq }
-      const frame = { type: 'conversation.added', ts: ts(), conversationId: id, conversation }
-      hub.seatAdded(peer, id, headSeq, frameText(JSON.stringify(frame)))
+      const frame = { type: 'conversation.added', ts: ts(), conversationId: id, conversation } as const
+      if (seat) hub.announce(seat, frame)
+      else hub.seatAdded(peer, id, headSeq, frameText(JSON.stringify(frame)))
     }
     for (const [id, seat] of peer.seats) {
       if (own.has(id) || seat.until !== Number.POSITIVE_INFINITY) continue

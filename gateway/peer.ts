@@ -47,6 +47,8 @@ export class Seat {
   readonly streamsPast = new Map<string, number>()
   /** chat.done that waits for the answer before it. */
   dones: PendingDone[] = []
+  /** Made by a join's answer: the notice of the membership has not come yet. */
+  isUnannounced = false
   /** conversation.removed that waits for the event that removes. */
   farewell: Framed | undefined
 

@@ -147,3 +147,22 @@ for (const [name, plant] of Object.entries(planted)) {
     assert.notDeepEqual(checkStreams(p.streams, p.truth), [])
   })
 }
+
+test('[C3] two joins may be under way: each answer has its own replay before it', () => {
+  const p = good()
+  const at = 100
+  p.truth.rows = rows(1, 12)
+  p.streams[1]!.items = [
+    { kind: 'join', id: 'a', afterSeq: 6, at },
+    { kind: 'head', seq: 7, at },
+    { kind: 'join', id: 'b', afterSeq: 6, at },
+    ...[8, 9, 10, 7, 8, 9, 10].map(seq => ({ kind: 'event' as const, seq, at })),
+    { kind: 'joined', id: 'a', headSeq: 10, at },
+    ...[11, 12, 7, 8, 9, 10, 11, 12].map(seq => ({ kind: 'event' as const, seq, at })),
+    { kind: 'joined', id: 'b', headSeq: 12, at },
+  ]
+  const ofMine = (problem: string) => problem.includes('connection 2')
+  assert.deepEqual(checkStreams(p.streams, p.truth).filter(ofMine), [])
+  p.streams[1]!.items.splice(6, 1)
+  assert.notDeepEqual(checkStreams(p.streams, p.truth).filter(ofMine), [])
+})

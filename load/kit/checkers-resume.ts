@@ -61,8 +61,9 @@ function checkStream(
   let live: number | undefined
   /** A join may be answered below `ready`'s head: the log had a row that its owner did not know stored yet. Live goes on there. */
   let joinedAt: number | undefined
-  let joinable: { id: string; afterSeq: number | undefined; at: number } | undefined
-  /** Events since the join was sent; the last of them are its replay. */
+  /** Joins without an answer, in the order in which they were sent. */
+  const joins = new Map<string, { afterSeq: number | undefined; at: number }>()
+  /** Events since the first of them was sent; the last ones before an answer are its replay. */
   let pending: number[] = []
   const goLive = (seq: number) => {
     if (live === undefined) problems.add(`${name}: ${seq} came before any head was told`)
@@ -78,16 +79,15 @@ function checkStream(
         live = item.seq
         break
       case 'event':
-        if (joinable) pending.push(item.seq)
+        if (joins.size > 0) pending.push(item.seq)
         else goLive(item.seq)
         break
       case 'join':
-        for (const seq of pending) goLive(seq)
-        pending = []
-        joinable = item
+        joins.set(item.id, item)
         break
       case 'joined': {
-        if (joinable?.id !== item.id) break
+        const joinable = joins.get(item.id)
+        if (!joinable) break
         const after = joinable.afterSeq ?? item.headSeq
         const count = Math.max(0, item.headSeq - after)
         const replay = count === 0 ? [] : pending.slice(-count)
@@ -100,12 +100,13 @@ function checkStream(
         if (item.headSeq < acked) problems.add(`${name}: joined at ${item.headSeq} after ${acked} had been acked`)
         live = Math.max(live ?? 0, item.headSeq)
         joinedAt = item.headSeq
-        joinable = undefined
+        joins.delete(item.id)
         pending = []
         break
       }
       case 'resync': {
-        if (joinable?.id !== item.id) break
+        const joinable = joins.get(item.id)
+        if (!joinable) break
         for (const seq of pending) goLive(seq)
         const after = joinable.afterSeq ?? item.headSeq
         const missed = (logs.get(conversation) ?? []).filter(r => r.seq > after && r.seq <= item.headSeq)
@@ -118,7 +119,7 @@ function checkStream(
               : item.reason === 'gone' && after < first - 1
         if (!isTrue)
           problems.add(`${name}: resync_required ${item.reason} from ${after} at ${item.headSeq} is not true`)
-        joinable = undefined
+        joins.delete(item.id)
         pending = []
         break
       }
@@ -130,7 +131,7 @@ function checkStream(
     }
   }
   // The connection broke before the answer: some live events, then the beginning of the replay.
-  const after = joinable?.afterSeq ?? 0
+  const after = [...joins.values()][0]?.afterSeq ?? 0
   const isOpenEnd = pending.some((_, k) =>
     pending.every((seq, i) => (i < k ? seq === (live ?? 0) + 1 + i : seq === after + 1 + i - k)),
   )
