@@ -39,6 +39,14 @@ export function codePoints(text: string): number {
   return count
 }
 
+/** Whether a text has `min` to `max` code points; counted only where the units leave it open. */
+function isWithin(text: string, min: number, max: number): boolean {
+  if (text.length < min) return false
+  if (text.length <= max && text.length >= 2 * min) return true
+  const count = codePoints(text)
+  return count >= min && count <= max
+}
+
 /** Whether a text may be stored: Postgres refuses NUL, and Node would silently change a lone surrogate. */
 export function isStorable(text: string): boolean {
   return text.isWellFormed() && !text.includes('\0')
@@ -48,7 +56,7 @@ export function isStorable(text: string): boolean {
 export function text(max: number, min = 0): Field<string> {
   return {
     doc: `text ${min}–${max}`,
-    check: v => (typeof v === 'string' && isStorable(v) && codePoints(v) >= min && codePoints(v) <= max ? v : bad),
+    check: v => (typeof v === 'string' && isStorable(v) && isWithin(v, min, max) ? v : bad),
   }
 }
 
@@ -61,8 +69,9 @@ export const content: Field<string> = {
     v.length <= contentBytesMax &&
     /\P{White_Space}/u.test(v) &&
     isStorable(v) &&
-    codePoints(v) <= contentCharsMax &&
-    utf8.encode(v).length <= contentBytesMax
+    isWithin(v, 1, contentCharsMax) &&
+    // At most three bytes a unit: most need no count.
+    (v.length * 3 <= contentBytesMax || utf8.encode(v).length <= contentBytesMax)
       ? v
       : bad,
 }

@@ -17,10 +17,13 @@ export function parseId(value: unknown): string | undefined {
 
 const byteOf = new Int16Array(65_536).fill(-1)
 const hexOf: string[] = []
+/** The two character codes of a byte, the first in the low half. */
+const codesOf = new Uint16Array(256)
 for (let i = 0; i < 256; i++) {
   const hex = i.toString(16).padStart(2, '0')
   hexOf.push(hex)
   byteOf[(hex.charCodeAt(0) << 8) | hex.charCodeAt(1)] = i
+  codesOf[i] = hex.charCodeAt(0) | (hex.charCodeAt(1) << 8)
 }
 
 /** Writes a lower-case id's 16 bytes at `offset`; '' writes the nil id. The id must be well-formed. */
@@ -47,6 +50,20 @@ export function readId(source: Uint8Array, offset: number): string {
     if (i === 3 || i === 5 || i === 7 || i === 9) text += '-'
   }
   return text
+}
+
+/**
+ * Writes the text of the 16 bytes at `offset` as 36 character codes to the start of `target`: for readers
+ * of many, who make one flat string of them.
+ */
+export function writeIdText(target: Uint8Array, source: Uint8Array, offset: number): void {
+  let at = 0
+  for (let i = 0; i < 16; i++) {
+    if (at === 8 || at === 13 || at === 18 || at === 23) target[at++] = 45
+    const codes = codesOf[source[offset + i]!]!
+    target[at++] = codes & 0xff
+    target[at++] = codes >> 8
+  }
 }
 
 /** Milliseconds since 1970 that a version 7 id carries, or undefined for other versions. */

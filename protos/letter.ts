@@ -9,7 +9,7 @@
  * A batch is letters one after another. Field numbers do not exist; a label only ever grows at its end.
  * Refuses to know what a letter means; kinds are listed here, their handling is in engine/server and engine/client.
  */
-import { readId, writeId } from './ids.ts'
+import { writeId, writeIdText } from './ids.ts'
 import { linkBatchBytesMax, linkBatchLettersMax } from './limits.ts'
 
 /** Kinds of letters. Numbers are stored nowhere but travel between versions: never reuse one. */
@@ -77,7 +77,6 @@ export interface Letter {
 
 const fixedLabelBytes = 92
 const traceBytesMax = 255
-const noId = '00000000-0000-0000-0000-000000000000'
 const high = 4_294_967_296
 
 /** A label with everything that is not given empty. */
@@ -232,10 +231,16 @@ function readU64(source: Buffer, at: number): number {
   return value
 }
 
+/** One id's text while it is read; a flat string is cheaper to keep and to look up than one put together from pieces. */
+const idText = Buffer.alloc(36)
+
+function isNil(source: Buffer, at: number): boolean {
+  for (let i = 4; i < 16; i++) if (source[at + i] !== 0) return false
+  return true
+}
+
 function idAt(source: Buffer, at: number): string {
-  if (source.readUInt32LE(at) === 0) {
-    const id = readId(source, at)
-    return id === noId ? '' : id
-  }
-  return readId(source, at)
+  if (source.readUInt32LE(at) === 0 && isNil(source, at)) return ''
+  writeIdText(idText, source, at)
+  return idText.toString('latin1')
 }

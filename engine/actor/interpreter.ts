@@ -21,9 +21,20 @@ export interface Place {
   tail: Tail
 }
 
+let isoAt = Number.NaN
+let isoText = ''
+/** A time in ms as the wire has it; all of a batch have few. */
+function isoOf(at: number): string {
+  if (at !== isoAt) {
+    isoText = new Date(at).toISOString()
+    isoAt = at
+  }
+  return isoText
+}
+
 /** The whole frame of a stored event. The read side builds the same JSON from the row. */
 export function factFrame(conversation: string, row: EventRow): string {
-  const ts = new Date(row.at).toISOString()
+  const ts = isoOf(row.at)
   const head = `{"type":"${row.kind}","conversationId":"${conversation}","seq":${row.seq},"ts":"${ts}"`
   return row.body === '{}' ? `${head}}` : `${head},${row.body.slice(1)}`
 }
@@ -122,13 +133,9 @@ export class Interpreter {
   }
 
   #encode(frame: { type: string; [field: string]: unknown }, trace = '', requestId?: string): Buffer {
-    return Buffer.from(
-      JSON.stringify({
-        ...frame,
-        ts: new Date(this.#clock.now()).toISOString(),
-        ...(requestId === undefined ? {} : { requestId }),
-        ...(trace === '' ? {} : { traceId: trace }),
-      }),
-    )
+    let tail = `,"ts":"${isoOf(this.#clock.now())}"`
+    if (requestId !== undefined) tail += `,"requestId":${JSON.stringify(requestId)}`
+    if (trace !== '') tail += `,"traceId":${JSON.stringify(trace)}`
+    return Buffer.from(`${JSON.stringify(frame).slice(0, -1)}${tail}}`)
   }
 }

@@ -2,7 +2,7 @@
  * The actors of a worker: finds or makes the one of a conversation, bounds them together, lets idle ones go, flushes their
  * receipts, and gives them up when a shard moves. Refuses to know a rule of conversations.
  */
-import { createHash } from 'node:crypto'
+import { hash } from 'node:crypto'
 import type { Requester } from '#engine/conversation/effects.ts'
 import type { World } from '#engine/conversation/events.ts'
 import { isOrdered } from '#engine/conversation/transition.ts'
@@ -316,8 +316,8 @@ function worldOf({ clock, limits }: Pick<RegistryDeps, 'clock' | 'limits'>): Wor
       equalTextsMax: Math.max(1, Math.round(equalTextsMax * limits.scale)),
     },
     id: () => clock.id(),
-    sha1: bytes => createHash('sha1').update(bytes).digest(),
-    sha256: text => createHash('sha256').update(text, 'utf8').digest(),
+    sha1: bytes => hash('sha1', bytes, 'buffer'),
+    sha256: text => hash('sha256', text, 'buffer'),
     utf8Bytes: text => Buffer.byteLength(text),
   }
 }

@@ -87,8 +87,8 @@ export class Take {
 
   /** What must be read before this letter can be decided; undefined when it is decided and part of the draft. */
   #letter(item: Waiting, event: CommandEvent): 'stored' | 'blocks' | undefined {
-    const pair = `${item.delivery.origin.linkId}:${item.from.socket}`
-    const before = isSend(item) && item.from.socket !== 0 ? this.#behind.get(pair) : undefined
+    const hasBehind = this.#behind.size > 0 && isSend(item) && item.from.socket !== 0
+    const before = hasBehind ? this.#behind.get(pairOf(item)) : undefined
     if (before) {
       this.letters.push(item)
       this.effects.push({ ...before, to: item.from })
@@ -97,7 +97,7 @@ export class Take {
     const { state, effects } = transition(this.draft, event, this.#world)
     for (const effect of effects) {
       if (effect.kind === 'ask') return effect.what
-      if (effect.kind === 'refuse') this.#behind.set(pair, effect)
+      if (effect.kind === 'refuse') this.#behind.set(pairOf(item), effect)
     }
     this.draft = state
     this.letters.push(item)
@@ -121,6 +121,10 @@ export class Take {
       } else if (effect.kind === 'side') this.#sides.push(effect.change)
     }
   }
+}
+
+function pairOf({ delivery, from }: Waiting): string {
+  return `${delivery.origin.linkId}:${from.socket}`
 }
 
 function commandEvent(item: Waiting, { at, mono }: { at: number; mono: number }): CommandEvent {

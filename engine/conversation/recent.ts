@@ -11,8 +11,8 @@ export interface Sent {
   seq: number
   messageId: string
   hash: Uint8Array
-  /** Digest of the content alone, with its sender: equal for equal texts. */
-  textKey: string
+  /** Of the content and its sender: equal for equal texts. */
+  textKey: number
   /** Monotonic ms. */
   mono: number
 }
@@ -23,8 +23,9 @@ interface Added {
 }
 
 interface Base {
+  /** By client id; by sender and client id where another's send has the same. */
   ids: Map<string, Sent>
-  texts: Map<string, number[]>
+  texts: Map<number, readonly number[]>
 }
 
 export interface Recent {
@@ -40,15 +41,25 @@ export function findRecent(recent: Recent, senderId: string, clientId: string): 
   for (let a = recent.added; a; a = a.before) {
     if (a.sent.clientId === clientId && a.sent.senderId === senderId) return a.sent
   }
-  return recent.base.ids.get(senderId + clientId)
+  const { ids } = recent.base
+  const sent = ids.get(clientId)
+  return sent === undefined || sent.senderId === senderId ? sent : ids.get(senderId + clientId)
 }
 
+const never: readonly number[] = []
+
 /** Monotonic times at which this text was sent within the window before `mono`, oldest first. */
-export function equalTexts(recent: Recent, textKey: string, mono: number): number[] {
-  const times = (recent.base.texts.get(textKey) ?? []).filter(t => t > mono - equalTextsWindowMs)
-  const own: number[] = []
-  for (let a = recent.added; a; a = a.before) if (a.sent.textKey === textKey) own.push(a.sent.mono)
-  return [...times, ...own.reverse()]
+export function equalTexts(recent: Recent, textKey: number, mono: number): readonly number[] {
+  const times = since(recent.base.texts.get(textKey) ?? never, mono - equalTextsWindowMs)
+  let own: number[] | undefined
+  for (let a = recent.added; a; a = a.before) if (a.sent.textKey === textKey) (own ??= []).push(a.sent.mono)
+  return own === undefined ? times : [...times, ...own.reverse()]
+}
+
+/** Of ascending times, those after `mono`; most often all or none. */
+function since(times: readonly number[], mono: number): readonly number[] {
+  if (times.length === 0 || times[0]! > mono) return times
+  return times.at(-1)! > mono ? times.filter(t => t > mono) : never
 }
 
 export function addRecent(recent: Recent, sent: Sent): Recent {
@@ -59,39 +70,56 @@ export function addRecent(recent: Recent, sent: Sent): Recent {
 export function addedSends(recent: Recent): Sent[] {
   const out: Sent[] = []
   for (let a = recent.added; a; a = a.before) out.push(a.sent)
-  return out.reverse()
+  return out.length > 1 ? out.reverse() : out
 }
 
 /** Moves what a committed draft added into the base; out of it go the oldest beyond `idsMax` and texts that count no more. */
 export function foldRecent(recent: Recent, idsMax: number): Recent {
+  if (recent.added === undefined) return recent
   const { ids, texts } = recent.base
   for (const sent of addedSends(recent)) {
-    ids.set(sent.senderId + sent.clientId, sent)
-    const times = texts.get(sent.textKey)?.filter(t => t > sent.mono - equalTextsWindowMs) ?? []
-    times.push(sent.mono)
-    texts.delete(sent.textKey)
-    texts.set(sent.textKey, times)
+    const before = ids.get(sent.clientId)
+    ids.set(
+      before === undefined || before.senderId === sent.senderId ? sent.clientId : sent.senderId + sent.clientId,
+      sent,
+    )
+    const times = texts.get(sent.textKey)
+    if (times === undefined) texts.set(sent.textKey, [sent.mono])
+    else {
+      // Last again, for the oldest go first.
+      texts.delete(sent.textKey)
+      texts.set(sent.textKey, [...since(times, sent.mono - equalTextsWindowMs), sent.mono])
+    }
   }
-  for (const key of ids.keys()) {
-    if (ids.size <= idsMax) break
-    ids.delete(key)
+  if (ids.size > idsMax) {
+    for (const key of ids.keys()) {
+      ids.delete(key)
+      if (ids.size <= idsMax) break
+    }
   }
-  const since = (recent.added?.sent.mono ?? 0) - equalTextsWindowMs
+  const old = recent.added.sent.mono - equalTextsWindowMs
   for (const [key, times] of texts) {
-    if (texts.size <= idsMax && times.at(-1)! > since) break
+    if (texts.size <= idsMax && times.at(-1)! > old) break
     texts.delete(key)
   }
   return { base: recent.base, added: undefined }
 }
 
 /** A key for a text of a sender: 53 bits of a mixed hash, for counting only. */
-export function textKeyOf(senderId: string, text: string): string {
+export function textKeyOf(senderId: string, text: string): number {
   let a = 0xdeadbeef
-  let b = 0x41c6ce57
+  let b = 0x41c6ce57 ^ text.length
+  for (let i = 0; i < senderId.length; i++) {
+    const unit = senderId.charCodeAt(i)
+    a = Math.imul(a ^ unit, 2654435761)
+    b = Math.imul(b ^ unit, 1597334677)
+  }
   for (let i = 0; i < text.length; i++) {
     const unit = text.charCodeAt(i)
     a = Math.imul(a ^ unit, 2654435761)
     b = Math.imul(b ^ unit, 1597334677)
   }
-  return `${senderId}${text.length}:${a >>> 0}:${b >>> 0}`
+  a = Math.imul(a ^ (a >>> 16), 2246822507)
+  b = Math.imul(b ^ (b >>> 13), 3266489909)
+  return (a >>> 0) * 0x200000 + ((b ^ (b >>> 11)) & 0x1fffff)
 }

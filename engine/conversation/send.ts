@@ -5,9 +5,10 @@
 import type { Command } from '#protos/catalogue.ts'
 import { timeOfId } from '#protos/ids.ts'
 import { equalTextsWindowMs } from '#protos/limits.ts'
+import { mentionsAssistant } from '#protos/mention.ts'
 import type { CommandEvent, Stored, World } from './events.ts'
 import { addRecent, equalTexts, findRecent, textKeyOf } from './recent.ts'
-import { mentionsAssistant, queueIsFull, queueRun, tellBusy } from './runs.ts'
+import { queueIsFull, queueRun, tellBusy } from './runs.ts'
 import { isBlocked, isMember } from './state.ts'
 import type { Step } from './step.ts'
 
@@ -81,7 +82,7 @@ function maySend(step: Step, { command, from }: CommandEvent<Send>): boolean {
   return true
 }
 
-function store(step: Step, event: CommandEvent<Send>, hash: Uint8Array, textKey: string): void {
+function store(step: Step, event: CommandEvent<Send>, hash: Uint8Array, textKey: number): void {
   const { command, from } = event
   const { principal, trace } = from
   const { clientMessageId, content } = command

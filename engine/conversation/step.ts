@@ -13,7 +13,7 @@ export interface Append {
   senderId: string
   clientId: string
   messageId: string
-  /** The frame's fields less type, conversationId, seq, ts; undefined ones are left out. */
+  /** The frame's fields less type, conversationId, seq, ts; undefined ones are left out. Given away: the trace is added. */
   fields: Record<string, unknown>
   trace: string
   /** Of a send; else the body's own digest is taken. */
@@ -45,7 +45,8 @@ export class Step {
   }
 
   append(event: Append): EventRow {
-    const fields = event.trace === '' ? event.fields : { ...event.fields, traceId: event.trace }
+    const { fields } = event
+    if (event.trace !== '') fields['traceId'] = event.trace
     const body = JSON.stringify(fields)
     const row: EventRow = {
       seq: this.state.head + 1,

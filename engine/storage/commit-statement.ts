@@ -112,10 +112,11 @@ const fenceSql = `
 const eventsSql = (n: number) => `
   events as (
     insert into event (conversation_id, seq, message_id, kind, sender_id, client_id, body_hash, body, created_at, epoch)
-    select m.conversation, m.seq, m.message, m.kind, m.sender, m.client, m.hash, m.body, ${time('m.at')}, fence.epoch
-      from unnest($${n}::int[], $${n + 1}::uuid[], $${n + 2}::bigint[], $${n + 3}::uuid[], $${n + 4}::text[], $${n + 5}::uuid[],
-                  $${n + 6}::uuid[], $${n + 7}::bytea[], $${n + 8}::jsonb[], $${n + 9}::bigint[])
-           as m(shard, conversation, seq, message, kind, sender, client, hash, body, at)
+    select m.conversation, m.seq, m.message, m.kind, m.sender, m.client, decode(m.hash, 'hex'), m.body, ${time('m.at')}, fence.epoch
+      from rows from (unnest($${n}::int[], $${n + 1}::uuid[], $${n + 2}::bigint[], $${n + 3}::uuid[], $${n + 4}::text[],
+                             $${n + 5}::uuid[], $${n + 6}::uuid[], $${n + 7}::text[], $${n + 8}::bigint[]),
+                      jsonb_array_elements($${n + 9}::jsonb))
+           as m(shard, conversation, seq, message, kind, sender, client, hash, at, body)
       join fence on fence.shard_id = m.shard)`
 
 const segmentsSql = (n: number) => `
@@ -170,7 +171,7 @@ export function commitStatement(contributions: readonly Contribution[]): CommitS
     segmentCount += c.segments.length
   }
   const sides = foldSides(contributions)
-  const values: unknown[] = [[...epochs.keys()], [...epochs.values()]]
+  const values: unknown[] = [array([...epochs.keys()]), array([...epochs.values()])]
   let mask = 0
   if (eventCount > 0) {
     mask |= 1
@@ -219,23 +220,39 @@ function textOf(mask: number, sides: SideRows | undefined): string {
 select shard_id from fence`
 }
 
-function eventColumns(contributions: readonly Contribution[]): unknown[][] {
-  const columns: unknown[][] = Array.from({ length: 10 }, () => [])
+/** An array's text form, for values that need no quotes in it: numbers, ids, kinds, hex. */
+function array(values: readonly (string | number)[]): string {
+  return `{${values.join(',')}}`
+}
+
+/** Bodies are JSON already: as one array of theirs they are quoted nowhere and read once. */
+function eventColumns(contributions: readonly Contribution[]): string[] {
+  const shards: number[] = []
+  const conversations: string[] = []
+  const seqs: number[] = []
+  const messages: string[] = []
+  const kinds: string[] = []
+  const senders: string[] = []
+  const clients: string[] = []
+  const hashes: string[] = []
+  const times: number[] = []
+  const bodies: string[] = []
   for (const c of contributions) {
     for (const e of c.events) {
-      columns[0]!.push(c.shard)
-      columns[1]!.push(c.conversation)
-      columns[2]!.push(e.seq)
-      columns[3]!.push(e.messageId)
-      columns[4]!.push(e.kind)
-      columns[5]!.push(e.senderId)
-      columns[6]!.push(e.clientId)
-      columns[7]!.push(e.bodyHash)
-      columns[8]!.push(e.body)
-      columns[9]!.push(Math.round(e.at))
+      shards.push(c.shard)
+      conversations.push(c.conversation)
+      seqs.push(e.seq)
+      messages.push(e.messageId)
+      kinds.push(e.kind)
+      senders.push(e.senderId)
+      clients.push(e.clientId)
+      hashes.push(Buffer.from(e.bodyHash.buffer, e.bodyHash.byteOffset, e.bodyHash.length).toString('hex'))
+      times.push(Math.round(e.at))
+      bodies.push(e.body)
     }
   }
-  return columns
+  const columns = [shards, conversations, seqs, messages, kinds, senders, clients, hashes, times]
+  return [...columns.map(array), `[${bodies.join(',')}]`]
 }
 
 function segmentColumns(contributions: readonly Contribution[]): unknown[][] {

@@ -40,6 +40,7 @@ const backoffMinMs = 50
 const backoffMaxMs = 1000
 const refusedRetryMs = 1000
 const rateWindowMs = 1000
+const rateFreshMs = 5
 
 export function createJournal(options: JournalOptions): GroupJournal {
   return new GroupJournal(options)
@@ -53,6 +54,7 @@ export class GroupJournal implements Journal {
   readonly #care = new WeakMap<Source, Care>()
   /** Statements of the last second. */
   readonly #recent: { at: number; ms: number }[] = []
+  #rate: { at: number; rows: number | undefined } = { at: Number.NEGATIVE_INFINITY, rows: undefined }
   readonly #stop = new AbortController()
   #busy: Promise<void> | undefined
   #scheduled = false
@@ -81,11 +83,14 @@ export class GroupJournal implements Journal {
    * idle worker look slow at the first burst.
    */
   rowsPerSecond(): number | undefined {
-    const since = this.#o.clock.mono() - rateWindowMs
-    while (this.#recent.length > 0 && this.#recent[0]!.at < since) this.#recent.shift()
-    if (this.#recent.length === 0) return undefined
+    const now = this.#o.clock.mono()
+    // Asked for each letter: within a few ms the answer is the same.
+    if (now - this.#rate.at < rateFreshMs) return this.#rate.rows
+    while (this.#recent.length > 0 && this.#recent[0]!.at < now - rateWindowMs) this.#recent.shift()
     const busyMs = this.#recent.reduce((sum, s) => sum + s.ms, 0)
-    return (batchRowsMax * this.#recent.length * 1000) / Math.max(busyMs, 0.1)
+    const rows = (batchRowsMax * this.#recent.length * 1000) / Math.max(busyMs, 0.1)
+    this.#rate = { at: now, rows: this.#recent.length === 0 ? undefined : rows }
+    return this.#rate.rows
   }
 
   async close(): Promise<void> {

@@ -27,6 +27,10 @@ export class SqlError extends Error {
   }
 }
 
+/** An array parameter in its text form, of values without quotes. */
+const elements = (text: string): string[] => (text === '{}' ? [] : text.slice(1, -1).split(','))
+const numbers = (text: string): number[] => elements(text).map(Number)
+
 /** JSON as jsonb gives it back: shorter keys first, a space after colon and comma. */
 export function jsonb(text: string): string {
   const write = (value: unknown): string => {
@@ -207,27 +211,37 @@ export class PostgresModel implements Tables {
   #commit(mask: number, text: string, values: readonly any[]): Row[] {
     // A statement without the comparison passes every fence, here as there.
     const isFenced = /s\.epoch = w\.epoch/.test(text)
-    const [ids, epochs] = values as number[][]
+    const ids = numbers(values[0])
+    const epochs = numbers(values[1])
     const passed = new Map<number, number>()
-    ids!.forEach((id, i) => {
+    ids.forEach((id, i) => {
       const row = this.shards[id]!
-      if (!isFenced || row.epoch === epochs![i]) passed.set(id, row.epoch)
+      if (!isFenced || row.epoch === epochs[i]) passed.set(id, row.epoch)
     })
     let n = 2
     const events: EventRecord[] = []
     if (mask & 1) {
-      const [shards, conversations, seqs, messages, kinds, senders, clients, hashes, bodies, times] = values.slice(
-        n,
-        n + 10,
-      )
-      n += 10
-      for (const [i, shard] of shards.entries()) {
+      const column = (i: number) => elements(values[n + i])
+      const [conversations, messages, kinds, senders, clients, hashes] = [1, 3, 4, 5, 6, 7].map(column)
+      const [seqs, times] = [numbers(values[n + 2]), numbers(values[n + 8])]
+      const bodies = JSON.parse(values[n + 9]) as unknown[]
+      for (const [i, shard] of numbers(values[n]).entries()) {
         const epoch = passed.get(shard)
         if (epoch === undefined) continue
-        const [conversation, senderId, clientId] = [conversations[i], senders[i], clients[i]]
-        const of = { conversation, senderId, clientId, seq: seqs[i], messageId: messages[i], kind: kinds[i] }
-        events.push({ ...of, bodyHash: hashes[i], body: jsonb(bodies[i]), at: times[i], epoch })
+        events.push({
+          conversation: conversations![i]!,
+          senderId: senders![i]!,
+          clientId: clients![i]!,
+          seq: seqs[i]!,
+          messageId: messages![i]!,
+          kind: kinds![i]!,
+          bodyHash: Buffer.from(hashes![i]!, 'hex'),
+          body: jsonb(JSON.stringify(bodies[i])),
+          at: times[i]!,
+          epoch,
+        })
       }
+      n += 10
     }
     const segments: { run: string; at: number; text: string }[] = []
     if (mask & 2) {
