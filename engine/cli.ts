@@ -26,6 +26,7 @@ const usage = `parley: people and AI assistants in the same conversations
   parley token <email> [--ttl 1h] [--create]     prints an access token and the user's id
   parley seed --users n --tokens FILE            makes users, writes one token a line
   parley mcp --token TOKEN                       one's own tasks as tools over stdin and stdout
+  parley mcp-servers [accept SERVER HASH …]      further MCP servers: tools, hashes, policies; accepts changes
   parley model                                   the built-in model server by itself
   parley certs [--out DIR] [--days n]            certificates for links between hosts (by openssl)
   parley config check                            whether all settings can be used
@@ -56,6 +57,8 @@ async function main(args: string[]): Promise<void> {
       return account(config, args)
     case 'mcp':
       return tools(config, rest)
+    case 'mcp-servers':
+      return foreignTools(config, rest)
     case 'model':
       return passOn('engine/assistant/dev-model.ts', [], {})
     case 'certs':
@@ -180,6 +183,14 @@ async function tools(config: Config, args: string[]): Promise<void> {
   const { withDatabase } = await import('./process/database.ts')
   const log = openLog('warn', { node: 'mcp' }, process.stderr)
   await withDatabase(config, dataDirOf(config), log, url => passOn('gateway/mcp-stdio.ts', args, { DATABASE_URL: url }))
+}
+
+async function foreignTools(config: Config, args: string[]): Promise<void> {
+  const { withDatabase } = await import('./process/database.ts')
+  const { mcpServers } = await import('./process/mcp-servers.ts')
+  await withDatabase(config, dataDirOf(config), openLog('warn'), async url => {
+    for (const line of await mcpServers(config.MCP_SERVERS, url, args)) console.log(line)
+  })
 }
 
 async function certs(args: string[], config: Config): Promise<void> {

@@ -20,6 +20,8 @@ export type ToWorker =
   | { kind: 'renewed'; mono: number }
   /** Answer with `metrics` of the same id. */
   | { kind: 'metrics'; id: number }
+  /** A port to the thread that speaks with further MCP servers, and again when that was replaced. */
+  | { kind: 'tools'; port: MessagePort }
   /** Start no turns from now on, and say with `busy` where some run: now, and every busyEveryMs. */
   | { kind: 'quiesce' }
   /** No new turns, end running ones, flush receipts; then `drained`. */

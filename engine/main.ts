@@ -11,6 +11,7 @@ import { openOwnershipStore } from './cluster/store.ts'
 import { superviseThreads } from './cluster/supervisor.ts'
 import type { FromWorker, ToWorker } from './control.ts'
 import { processMono } from './control.ts'
+import { keepForeignHost } from './foreign.ts'
 import { json, openAdmin, readiness } from './ops/admin.ts'
 import { systemClock } from './ops/clock.ts'
 import { type Config, ConfigError, readConfig } from './ops/config.ts'
@@ -83,6 +84,7 @@ async function run(config: Config, log: Log): Promise<void> {
             startedAt: threads.threads().find(t => t.index === worker)?.startedAt ?? clock.now(),
           })
           tellThreads()
+          foreign?.offer(worker)
           if (membership) membership.listening(worker, message.addr)
           else early.push([worker, message.addr])
           break
@@ -116,6 +118,15 @@ async function run(config: Config, log: Log): Promise<void> {
       process.exit(1)
     },
   })
+  const foreign =
+    config.MCP_SERVERS === ''
+      ? undefined
+      : keepForeignHost({
+          data: { nodeId, env: { ...process.env } },
+          log,
+          metrics,
+          give: (worker, port) => threads.post(worker, { kind: 'tools', port }, [port]),
+        })
   const broadcast = (message: ToWorker) => threads.threads().filter(t => threads.post(t.index, message)).length
   const scrape = openScrape(metrics.registry, id => broadcast({ kind: 'metrics', id }))
 
@@ -194,7 +205,7 @@ async function run(config: Config, log: Log): Promise<void> {
     broadcast({ kind: 'stop' })
     await threads.stop(limitMs * 0.1)
     await membership!.close(true).catch(error => log.warn('the lease was left to expire', { err: error }))
-    await Promise.all([store.close(), admin.close()])
+    await Promise.all([store.close(), admin.close(), foreign?.stop(limitMs * 0.1)])
     process.exit(0)
   }
   const onSignal = () => {

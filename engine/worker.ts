@@ -5,6 +5,9 @@
 import { hostname } from 'node:os'
 import { busyEveryMs, workerBeatMs } from '#protos/limits.ts'
 import { createRegistry } from './actor/registry.ts'
+import { createForeignLedger } from './assistant/foreign-ledger.ts'
+import { openForeignLink } from './assistant/foreign-link.ts'
+import { withForeignTools } from './assistant/foreign-toolbox.ts'
 import { readSystemPrompt } from './assistant/prompt.ts'
 import { createProvider } from './assistant/provider.ts'
 import { createTasks } from './assistant/tasks.ts'
@@ -14,6 +17,7 @@ import { systemClock } from './ops/clock.ts'
 import { type Config, readConfig } from './ops/config.ts'
 import { openIdentity } from './ops/identity.ts'
 import { type Log, openLog } from './ops/log.ts'
+import { readMcpServers } from './ops/mcp-servers.ts'
 import { openMetrics } from './ops/metrics.ts'
 import { watchThread } from './ops/thread-health.ts'
 import { openListener } from './server/listener.ts'
@@ -80,6 +84,16 @@ async function serve({ port, worker, nodeId, incarnation }: WorkerData, config: 
   const directory = createDirectory({ pool: database.pool, named })
   const epochOf = (shard: number) => shards.epochOf(shard)
   const relay = createRelay({ clock, log, metrics, directory, epochOf, nodeId, incarnation, worker })
+  const read = readMcpServers(config.MCP_SERVERS)
+  const foreign = 'servers' in read ? read.servers : []
+  const foreignLink = openForeignLink(clock)
+  const ownTools = createToolbox({
+    tasks: createTasks(database.pool),
+    policies: readPolicies(config.TOOL_POLICIES),
+    clock,
+    log,
+    metrics,
+  })
   let renewedAt = clock.mono()
   const actors = createRegistry({
     clock,
@@ -90,13 +104,17 @@ async function serve({ port, worker, nodeId, incarnation }: WorkerData, config: 
     fanout: relay.fanout,
     refuser: relay,
     provider: createProvider({ config, metrics, log, clock }),
-    toolbox: createToolbox({
-      tasks: createTasks(database.pool),
-      policies: readPolicies(config.TOOL_POLICIES),
-      clock,
-      log,
-      metrics,
-    }),
+    toolbox:
+      foreign.length === 0
+        ? ownTools
+        : withForeignTools(ownTools, {
+            servers: foreign,
+            link: foreignLink,
+            ledger: createForeignLedger(database.pool),
+            clock,
+            log,
+            metrics,
+          }),
     budget: createBudget({ pool: database.pool, named, limits: budgetLimitsOf(config), log, metrics }),
     systemPrompt: readSystemPrompt(config.SYSTEM_PROMPT_FILE),
     limits: {
@@ -156,6 +174,9 @@ async function serve({ port, worker, nodeId, incarnation }: WorkerData, config: 
       case 'renewed':
         renewedAt = clock.mono() - (processMono() - message.mono)
         break
+      case 'tools':
+        foreignLink.attach(message.port)
+        break
       case 'metrics':
         metrics.registry
           .getMetricsAsJSON()
@@ -189,6 +210,7 @@ async function serve({ port, worker, nodeId, incarnation }: WorkerData, config: 
   clearInterval(telling)
   listener.close()
   await actors.close()
+  foreignLink.close()
   await journal.close()
   await database.close()
   unwatch()

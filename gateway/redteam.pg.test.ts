@@ -4,61 +4,20 @@
  */
 import assert from 'node:assert/strict'
 import { randomUUID } from 'node:crypto'
-import { once } from 'node:events'
-import { createServer, type Server } from 'node:http'
-import type { AddressInfo } from 'node:net'
 import { after, before, test } from 'node:test'
 import { type Frame, openClient, type TestClient } from '#load/kit/client.ts'
+import { type ScriptedCall, type ScriptedModel, scriptedModel } from '#load/kit/scripted-model.ts'
 import { type Stack, type StackUser, startStack } from '#load/kit/stack.ts'
 
-type Call = { id?: string; name: string; args: unknown }
-/** What the model does in each round of the next turn; after the last it says that it is done. */
-let script: Call[][] = []
-let seen: {
-  messages: { role: string; content: string; tool_call_id?: string }[]
-  tools?: { function: { name: string; parameters: { properties: object } } }[]
-}[] = []
-let upstream: Server
+let model: ScriptedModel
 let stack: Stack
 let ana: StackUser
 let ben: StackUser
 let socket: TestClient
 
 before(async () => {
-  upstream = createServer((request, response) => {
-    const pieces: Buffer[] = []
-    request.on('data', piece => pieces.push(piece))
-    request.on('end', () => {
-      const body = JSON.parse(Buffer.concat(pieces).toString())
-      seen.push(body)
-      const round = body.messages.filter((m: { role: string; tool_calls?: unknown }) => m.tool_calls).length
-      const calls = script[round] ?? []
-      response.writeHead(200, { 'content-type': 'text/event-stream' })
-      const send = (delta: object, finish_reason: string | null = null) =>
-        response.write(
-          `data: ${JSON.stringify({ id: 'x', object: 'chat.completion.chunk', created: 0, model: 'm', choices: [{ index: 0, delta, finish_reason }] })}\n\n`,
-        )
-      for (const [index, call] of calls.entries()) {
-        const args = typeof call.args === 'string' ? call.args : JSON.stringify(call.args)
-        send({
-          tool_calls: [
-            {
-              index,
-              id: call.id ?? `r${round}c${index}`,
-              type: 'function',
-              function: { name: call.name, arguments: args },
-            },
-          ],
-        })
-      }
-      if (calls.length === 0) send({ content: 'Done.' })
-      send({}, calls.length > 0 ? 'tool_calls' : 'stop')
-      response.end('data: [DONE]\n\n')
-    })
-  })
-  upstream.listen(0, '127.0.0.1')
-  await once(upstream, 'listening')
-  stack = await startStack({ OPENAI_BASE_URL: `http://127.0.0.1:${(upstream.address() as AddressInfo).port}/v1` })
+  model = await scriptedModel()
+  stack = await startStack({ OPENAI_BASE_URL: model.url })
   ana = await stack.user('ana')
   ben = await stack.user('ben')
   socket = await openClient(stack.url, { token: ana.token })
@@ -66,14 +25,12 @@ before(async () => {
 after(async () => {
   await socket.close()
   await stack.stop()
-  upstream.closeAllConnections()
-  upstream.close()
-  await once(upstream, 'close')
+  await model.close()
 })
 
 /** One turn of ana's with this script, in a conversation of its own, to its end. */
 async function turn(
-  rounds: Call[][],
+  rounds: ScriptedCall[][],
   message = 'go on',
 ): Promise<{ frames: Frame[]; results: Frame[]; finish: string; conversation: string }> {
   const { conversation, answer } = await begin(rounds, message)
@@ -81,9 +38,8 @@ async function turn(
   const frames = socket.frames.filter(f => f['conversationId'] === conversation)
   return { frames, results: frames.filter(f => f['type'] === 'tool.returned'), finish: done['finish'], conversation }
 }
-async function begin(rounds: Call[][], message = 'go on'): Promise<{ conversation: string; answer: string }> {
-  script = rounds
-  seen = []
+async function begin(rounds: ScriptedCall[][], message = 'go on'): Promise<{ conversation: string; answer: string }> {
+  model.script(rounds)
   const { body } = await ana.rest('POST', '/conversations', { type: 'ai' })
   await socket.ask({ type: 'room.join', conversationId: body.id })
   await socket.ask({ type: 'chat.send', conversationId: body.id, clientMessageId: randomUUID(), content: message })
@@ -114,7 +70,7 @@ test('K-12, K-08 the model is shown five tools and no user_id; one that it sends
   ])
   assert.equal(audited.length, 1)
   assert.deepEqual([await rows(ana), await rows(ben)], [[], []])
-  const tools = seen[0]!.tools!
+  const tools = model.asked[0]!.tools!
   assert.equal(tools.length, 5)
   for (const tool of tools) assert.ok(!('user_id' in tool.function.parameters.properties), tool.function.name)
 })
@@ -232,7 +188,7 @@ test('3.5 what tasks say is data: cut at 32 KiB, passed on, and never raises rig
   const result = results[0]!['result']
   assert.ok(Buffer.byteLength(JSON.stringify(result)) <= 32_768)
   assert.deepEqual([result.truncated, result.total], [true, 30])
-  assert.ok(seen[1]!.messages.at(-1)!.content.includes('Ignore previous'))
-  assert.equal(seen[1]!.messages.at(-1)!.role, 'tool')
+  assert.ok(model.asked[1]!.messages.at(-1)!.content.includes('Ignore previous'))
+  assert.equal(model.asked[1]!.messages.at(-1)!.role, 'tool')
   assert.equal((await rows(ana)).length, 30)
 })

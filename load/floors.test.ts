@@ -45,7 +45,7 @@ const rooms: { room: string; paths: string[]; mayImport: string[] }[] = [
   { room: 'client', paths: ['engine/client/'], mayImport: belowLinks },
   {
     room: 'engine',
-    paths: ['engine/main.ts', 'engine/worker.ts', 'engine/control.ts'],
+    paths: ['engine/main.ts', 'engine/worker.ts', 'engine/control.ts', 'engine/foreign.ts', 'engine/foreign-host.ts'],
     mayImport: [...belowLinks, 'server', 'client'],
   },
   // The command and the parent of the processes: they spawn by path.

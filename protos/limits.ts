@@ -244,6 +244,8 @@ export const contextTokensMax = 8000
 export const outputTokensMax = 1024
 /** Events looked at for a turn's context; 8000 tokens rarely hold more messages. */
 export const contextEventsMax = 400
+/** How often a request that waits for an answer looks whether its turn waits for the model's quota. */
+export const chatPostponedLookMs = 1000
 /** Tokens of all turns in a day above this share of the ceiling: the log warns. */
 export const budgetAlarmShare = 0.8
 /** The store of budgets is asked so often, with pauses that double, before a turn fails or its cost stays as reserved. */
@@ -334,3 +336,33 @@ export const chatHeartbeatMs = 15_000
 export const stopToolWaitMs = 700
 /** How long a person may take to allow a call. */
 export const approvalMsMax = 300_000
+
+// --- tools of other servers ---------------------------------------------------------------------------------------------------------------
+export const mcpServersMax = 16
+/** Tools of one server; further ones are left out. */
+export const mcpToolsMax = 64
+/** Pages of a list of tools; a server that goes on for ever is not followed. */
+export const mcpListPagesMax = 8
+/** What providers take as the name of a function, with the server's name before it. */
+export const mcpToolNameCharsMax = 64
+export const mcpDescriptionCharsMax = 2048
+export const mcpSchemaBytesMax = 16_384
+/** Of all offers together: each request to the model carries them. */
+export const mcpOffersBytesMax = 131_072
+/** One message of a server: a result of 10 MB is read and cut, a longer one ends the connection. */
+export const mcpMessageBytesMax = 16_777_216
+/** Calls at one server at the same time; more are refused at once. */
+export const mcpCallsMax = 32
+/** From the start of a server to its list of tools. */
+export const mcpConnectMs = 10_000
+/** One HTTP request to a server: a call and a little more. */
+export const mcpRequestMs = 15_000
+/** Pause before a server is tried again; doubles up to the maximum. */
+export const mcpRetryMs = 1000
+export const mcpRetryMsMax = 60_000
+/** Between two readings of a list that a server says has changed, and of what an operator has accepted. */
+export const mcpRelistMs = 5000
+/** Heap of the thread that speaks with other servers. */
+export const mcpHeapMb = 256
+/** What is kept of a server's complaints, for the log line that says that it ended. */
+export const mcpStderrCharsMax = 1000

@@ -226,7 +226,8 @@ export function canonicalHash(name: string, args: unknown): Buffer {
     .digest()
 }
 
-function sorted(value: unknown): unknown {
+/** Objects with their keys in order, so that the same value is the same text. */
+export function sorted(value: unknown): unknown {
   if (Array.isArray(value)) return value.map(sorted)
   if (typeof value !== 'object' || value === null) return value
   return Object.fromEntries(

@@ -3,7 +3,7 @@
  * that throws, exits, outgrows its heap or stops counting is replaced under the same index. Refuses to know what the
  * messages mean and who owns which shard.
  */
-import { MessageChannel, type MessagePort } from 'node:worker_threads'
+import { MessageChannel, type MessagePort, type Transferable } from 'node:worker_threads'
 import { Piscina } from 'piscina'
 import type { Clock } from '#engine/ops/clock.ts'
 import type { Log } from '#engine/ops/log.ts'
@@ -34,7 +34,7 @@ export interface SupervisorOptions<From> {
 
 export interface Supervisor<To> {
   /** False when no thread of this index runs. */
-  post(worker: number, message: To): boolean
+  post(worker: number, message: To, transfer?: readonly Transferable[]): boolean
   threads(): { index: number; startedAt: number; hasStarted: boolean }[]
   /** Ends all threads: waits `graceMs` for tasks that were told to stop, then terminates. */
   stop(graceMs: number): Promise<void>
@@ -156,9 +156,9 @@ export function superviseThreads<To, From>(options: SupervisorOptions<From>): Su
   }
 
   return {
-    post(worker, message) {
+    post(worker, message, transfer) {
       const thread = threads[worker]
-      thread?.port.postMessage(message)
+      thread?.port.postMessage(message, transfer)
       return thread !== undefined
     },
     threads: () =>

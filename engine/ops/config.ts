@@ -6,12 +6,15 @@ import { createPrivateKey } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { isIP } from 'node:net'
 import { parseToolPermission } from '#protos/tools.ts'
+import { readMcpServers } from './mcp-servers.ts'
 
 interface Setting<T> {
   parse(text: string): T | undefined
   default: T
   unit?: string
   doc: string
+  /** What is wrong with a value that cannot be used. */
+  why?(text: string): string
   /** Never printed. */
   secret?: true
 }
@@ -199,6 +202,17 @@ export const settings = {
     ),
     Number.isInteger,
   ),
+  MCP_SERVERS: {
+    ...checked(
+      text('', 'Further MCP servers whose tools the assistant may use: JSON, see docs/foreign-tools.md.'),
+      value => 'servers' in readMcpServers(value),
+    ),
+    secret: true,
+    why(value) {
+      const read = readMcpServers(value)
+      return 'wrong' in read ? read.wrong : ''
+    },
+  },
   // Engine
   ENGINE_THREADS: checked(
     number(0, 0, 64, 'threads', 'Worker threads of an engine. 0: cores − 1, at least 1.'),
@@ -247,7 +261,9 @@ export function readConfig(env: Record<string, string | undefined> = process.env
     }
     const value = setting.parse(given)
     if (value === undefined)
-      wrong.push(`${name}: ${setting.secret ? 'this value' : JSON.stringify(given)} cannot be used. ${setting.doc}`)
+      wrong.push(
+        `${name}: ${setting.secret ? 'this value' : JSON.stringify(given)} cannot be used. ${setting.why?.(given) ?? setting.doc}`,
+      )
     out[name] = value
   }
   if (wrong.length > 0) throw new ConfigError(wrong.join('\n'))

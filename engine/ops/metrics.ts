@@ -143,6 +143,12 @@ export const metricSpecs = {
     help: 'Tool calls of turns, by tool and outcome.',
     labels: ['tool', 'outcome'],
   },
+  parley_mcp_up: { kind: 'gauge', help: 'Whether a further MCP server is connected: 1 or 0.', labels: ['server'] },
+  parley_mcp_tools: {
+    kind: 'gauge',
+    help: 'Tools that a further MCP server lists, by state: accepted, or waiting for the operator.',
+    labels: ['server', 'state'],
+  },
   parley_delta_backlog_bytes: { kind: 'gauge', help: 'Answer text read from the provider and not yet stored.' },
   // soft store
   parley_soft_ms: { kind: 'histogram', help: 'A call to the soft store, ms.', buckets: latencyMs },
