@@ -48,7 +48,8 @@ export function refusalOf(
   retryAfterMs?: number,
 ): Refusal {
   const { status, code: rest } = errorCodes[code].http
-  const names = code.startsWith('IDEMPOTENCY_') || code === 'BUSY' ? { code, ...details } : details
+  const given = details && Object.keys(details).length > 0 ? details : undefined
+  const names = code.startsWith('IDEMPOTENCY_') || code === 'BUSY' ? { code, ...given } : given
   const wait = retryAfterMs ?? (status === 503 || status === 429 ? 1000 : undefined)
   return new Refusal(status, rest, message, names, wait)
 }

@@ -75,6 +75,14 @@ test('J-06 every refusal has error, error_code, request_id and the headers that 
       { token: ada.token, body: 'a=b', headers: { 'content-type': 'application/x-www-form-urlencoded' } },
       '415 INVALID_REQUEST',
     ],
+    ...(
+      [
+        { 'content-type': 'application/json; charset=latin1' },
+        { 'content-type': 'application/json; charset="utf-16"' },
+        { 'content-type': 'application/json', 'content-encoding': 'gzip' },
+        { 'content-type': 'application/json', 'content-encoding': 'identity, br' },
+      ] as Record<string, string>[]
+    ).map(headers => ['POST', '/users/me', { token: ada.token, body: '{}', headers }, '415 INVALID_REQUEST'] as const),
     ['POST', '/users/me', { token: ada.token, body: { display_name: 'x'.repeat(70_000) } }, '413 TOO_LARGE'],
     ['POST', '/users/me', { token: ada.token }, '400 INVALID_REQUEST'],
     ['POST', '/users/me', { token: ada.token, body: { display_name: '\ud800' } }, '400 INVALID_REQUEST'],
@@ -93,6 +101,33 @@ test('J-06 every refusal has error, error_code, request_id and the headers that 
     assert.equal(reply.headers['referrer-policy'], 'no-referrer')
     assert.match(String(reply.headers['content-security-policy']), /default-src 'none'; script-src 'self'/)
     assert.ok(!/at .*\.ts:|node_modules|select /i.test(reply.text), reply.text)
+  }
+})
+
+test('J-06 a body in UTF-8 that says so is taken', async () => {
+  for (const headers of [
+    { 'content-type': 'application/json; charset=UTF-8' },
+    { 'content-type': 'application/json;charset="utf8"', 'content-encoding': 'identity' },
+  ] as Record<string, string>[]) {
+    const reply = await http.call('POST', '/users/me', { token: ada.token, body: '{"display_name":"Ada"}', headers })
+    assert.equal(reply.status, 200, reply.text)
+  }
+})
+
+test('J-06 what Node would answer with an empty body has the form of every error', async () => {
+  const expecting = 'GET /healthz HTTP/1.1\r\nHost: x\r\nExpect: the worst\r\nConnection: close\r\n\r\n'
+  for (const [bytes, status] of [
+    ['GET /healthz HTTP/1.1\r\nConnection: close\r\n\r\n', 400],
+    [expecting, 417],
+  ] as const) {
+    const text = await raw(bytes)
+    const [head, body] = text.split('\r\n\r\n') as [string, string]
+    assert.match(head, new RegExp(`^HTTP/1\\.1 ${status} `))
+    const id = /x-request-id: (\S+)/i.exec(head)?.[1]
+    const { error, ...rest } = JSON.parse(body.replace(/^[0-9a-f]+\r\n/i, '').split('\r\n')[0]!)
+    assert.equal(typeof error, 'string')
+    assert.deepEqual(rest, { error_code: 'INVALID_REQUEST', request_id: id })
+    assert.match(head, /x-content-type-options: nosniff/i)
   }
 })
 
@@ -232,6 +267,20 @@ test('J-06 the document names every route, every status that occurs, and its exa
   const document = (await http.call('GET', '/docs/openapi.json')).body
   assert.equal(document.openapi, '3.1.0')
   const ajv = new Ajv({ strict: false })
+  type Operation = {
+    parameters: { name: string; schema: { minimum?: number; maximum?: number; default?: number } }[]
+    requestBody?: { content: { 'application/json': { schema: object; example?: unknown } } }
+  }
+  for (const [path, methods] of Object.entries(document.paths as Record<string, Record<string, Operation>>)) {
+    for (const [method, { parameters, requestBody }] of Object.entries(methods)) {
+      const limit = parameters.find(p => p.name === 'limit')?.schema
+      if (limit) assert.ok(limit.minimum === 1 && limit.maximum! >= limit.default!, `${method} ${path}`)
+      if (!requestBody) continue
+      const { schema, example } = requestBody.content['application/json']
+      assert.notEqual(example, undefined, `${method} ${path} has no example`)
+      assert.ok(ajv.validate(schema, example), `${method} ${path}: ${ajv.errorsText()}`)
+    }
+  }
   for (const spec of routesOf(http.deps)) {
     const operation = document.paths[spec.path.replace(/:([a-z_]+)/g, '{$1}')][spec.method.toLowerCase()]
     const statuses = [...Object.keys(spec.answers).map(Number), ...refusalsOf(spec)].sort((a, b) => a - b)

@@ -8,7 +8,7 @@ import type { Principal } from '#gateway/auth/tokens.ts'
 import { errorCodes } from '#protos/errors.ts'
 import { requestTimeoutMs, restBodyBytesMax } from '#protos/limits.ts'
 import { parseJson } from './body.ts'
-import { answerOf, bodyOf, retryAfter } from './errors.ts'
+import { answerOf, bodyOf, plain, retryAfter } from './errors.ts'
 import { securityHeaders, wantsJson } from './headers.ts'
 import { openApiOf } from './openapi.ts'
 import { addressKey, type Client } from './origin.ts'
@@ -34,6 +34,8 @@ export async function buildHttp(deps: HttpDeps): Promise<FastifyInstance> {
     requestTimeout: timeoutMs,
     // Node looks for late requests in rounds; the default of 30 s would make 15 s mean 45.
     http: {
+      // Node itself would answer without a body; the check is below.
+      requireHostHeader: false,
       connectionsCheckingInterval: Math.min(1000, timeoutMs / 2),
       headersTimeout: Math.min(10_000, timeoutMs),
       // Some clients offer HTTP/2 with every request: an offer that nobody takes is an ordinary request.
@@ -94,6 +96,8 @@ export async function buildHttp(deps: HttpDeps): Promise<FastifyInstance> {
       reply.header('access-control-expose-headers', 'retry-after, x-request-id')
     }
     if (config.CORS_ALLOWED_ORIGINS.length > 0) reply.header('vary', 'Origin')
+    if (request.headers.host === undefined && request.raw.httpVersion === '1.1')
+      throw new Refusal(400, 'INVALID_REQUEST', 'A request names its Host.')
     if (/%00/.test(request.url)) throw new Refusal(400, 'INVALID_REQUEST', 'The path is not valid.')
   })
 
@@ -115,6 +119,14 @@ export async function buildHttp(deps: HttpDeps): Promise<FastifyInstance> {
     })
   })
 
+  // Node answers this one without a body as well.
+  app.server.on('checkExpectation', (_request, response) => {
+    const requestId = clock.id()
+    const answer = plain(417, 'Only 100-continue can be expected.')
+    for (const [name, value] of securityHeaders(false)) response.setHeader(name, value)
+    response.writeHead(417, { 'content-type': 'application/json; charset=utf-8', 'x-request-id': requestId })
+    response.end(JSON.stringify(bodyOf(answer, requestId)))
+  })
   app.setErrorHandler((error, request, reply) => fail(error, request, reply))
 
   // --- the routes --------------------------------------------------------------------------------------------------------
@@ -147,6 +159,7 @@ export async function buildHttp(deps: HttpDeps): Promise<FastifyInstance> {
       },
       async onRequest(request) {
         await admit(spec, request)
+        if (hasBody) mustBePlainUtf8(request)
       },
       async preValidation(request) {
         if (request.body === undefined && spec.isBodyOptional) request.body = {}
@@ -207,6 +220,15 @@ export async function buildHttp(deps: HttpDeps): Promise<FastifyInstance> {
     }
     if (!wantsJson(request.headers.accept, spec.streams ? 'text/event-stream' : ''))
       throw new Refusal(406, 'INVALID_REQUEST', 'Only application/json is served.')
+  }
+
+  /** What is compressed or in another alphabet is not guessed at. */
+  function mustBePlainUtf8({ headers }: FastifyRequest): void {
+    const coding = headers['content-encoding']
+    const charset = /;\s*charset\s*=\s*"?([^";\s]*)/i.exec(headers['content-type'] ?? '')?.[1]
+    if ((coding === undefined || /^identity$/i.test(coding)) && (charset === undefined || /^utf-?8$/i.test(charset)))
+      return
+    throw new Refusal(415, 'INVALID_REQUEST', 'Send JSON in UTF-8, not compressed.')
   }
 
   function takeOne(limit: 'rest_address' | 'rest_user' | NonNullable<RouteSpec['limit']>, key: string): void {

@@ -37,6 +37,11 @@ test('J-07 every code of the engine becomes its status, with the code where the 
   }
 })
 
+test('J-06 a refusal without anything to add has no details', async () => {
+  const refusal = await refusalOf({ type: 'error', code: 'FORBIDDEN', message: 'm', retryable: false })
+  assert.equal(refusal.details, undefined)
+})
+
 test('R1 an outcome that stays unknown is 503 and says so', async () => {
   const refusal = await refusalOf(undefined)
   assert.equal(refusal.status, 503)

@@ -30,7 +30,7 @@ interface Foreign {
   validationContext?: string
 }
 
-const plain = (status: number, message: string, details?: Record<string, unknown>): ErrorAnswer => ({
+export const plain = (status: number, message: string, details?: Record<string, unknown>): ErrorAnswer => ({
   status,
   code: status === 413 ? 'TOO_LARGE' : status === 404 ? 'NOT_FOUND' : 'INVALID_REQUEST',
   message,
@@ -53,7 +53,7 @@ export function answerOf(error: unknown): ErrorAnswer {
   if (e.validation) return plain(400, 'The request is not valid.', fieldOf(e))
   switch (e.code) {
     case 'FST_ERR_CTP_INVALID_MEDIA_TYPE':
-      return plain(415, 'Send JSON: content-type application/json.')
+      return plain(415, 'Send JSON in UTF-8, not compressed: content-type application/json.')
     case 'FST_ERR_CTP_BODY_TOO_LARGE':
       return plain(413, 'The body is too large.')
     case 'FST_ERR_CTP_INVALID_CONTENT_LENGTH':

@@ -4,7 +4,7 @@
  */
 import type { RestCode } from '#protos/errors.ts'
 import type { RouteSpec } from './route.ts'
-import { ErrorBodySchema } from './schemas.ts'
+import { ErrorBodySchema, shownAs } from './schemas.ts'
 
 const words: Record<number, [code: RestCode, text: string]> = {
   400: ['INVALID_REQUEST', 'The request is not valid.'],
@@ -16,7 +16,7 @@ const words: Record<number, [code: RestCode, text: string]> = {
   408: ['INVALID_REQUEST', 'The request did not arrive in time.'],
   409: ['CONFLICT', 'It does not go with what is there.'],
   413: ['TOO_LARGE', 'The body is too large.'],
-  415: ['INVALID_REQUEST', 'Send JSON.'],
+  415: ['INVALID_REQUEST', 'Send JSON in UTF-8, not compressed.'],
   429: ['RATE_LIMITED', 'Too many requests; see Retry-After.'],
   500: ['SERVER_ERROR', 'Something went wrong on our side.'],
   503: ['SERVICE_UNAVAILABLE', 'Try again; see Retry-After.'],
@@ -83,7 +83,12 @@ function operationOf(spec: RouteSpec): Record<string, unknown> {
     ...(spec.auth === 'cookie' ? { security: [{ cookie: [] }, {}] } : {}),
     parameters: [...parametersOf(spec, 'path'), ...parametersOf(spec, 'query')],
     ...(spec.body
-      ? { requestBody: { required: !spec.isBodyOptional, content: { 'application/json': { schema: spec.body } } } }
+      ? {
+          requestBody: {
+            required: !spec.isBodyOptional,
+            content: { 'application/json': { schema: spec.body, ...exampleOf(spec.bodyExample) } },
+          },
+        }
       : {}),
     responses,
   }
@@ -115,7 +120,7 @@ function parametersOf(spec: RouteSpec, where: 'path' | 'query'): unknown[] {
     name,
     in: where,
     required: where === 'path' || required.has(name),
-    schema: field,
+    schema: shownAs.get(field) ?? field,
   }))
 }
 

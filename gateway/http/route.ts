@@ -47,6 +47,8 @@ export interface RouteSpec {
   params?: TObject
   query?: TObject
   body?: TSchema
+  /** Of each body one that the route takes, for the document. */
+  bodyExample?: unknown
   /** An absent body counts as `{}`. */
   isBodyOptional?: boolean
   /** Success: status → schema of the body, and an example. */

@@ -80,6 +80,7 @@ export function accountRoutes(deps: AccountRoutes): RouteSpec[] {
         display_name: Type.Optional(s.DisplayName),
         username: Type.Optional(s.GivenUsername),
       }),
+      bodyExample: { email: 'ada@example.org', password: 'correct horse battery', username: 'ada' },
       answers: {
         201: { schema: s.SignedIn, example: exampleSignedIn, doc: 'The account, an access token, the cookie.' },
       },
@@ -100,6 +101,7 @@ export function accountRoutes(deps: AccountRoutes): RouteSpec[] {
         email: Type.String({ minLength: 1, maxLength: 254 }),
         password: Type.String({ minLength: 1, maxLength: 128 }),
       }),
+      bodyExample: { email: 'ada@example.org', password: 'correct horse battery' },
       answers: { 200: { schema: s.SignedIn, example: exampleSignedIn, doc: 'An access token and the cookie.' } },
       refusals: [401, 403],
       async handle(c) {
@@ -146,6 +148,7 @@ export function accountRoutes(deps: AccountRoutes): RouteSpec[] {
       tag: 'accounts',
       summary: 'Ends this session, or all of one’s sessions; open sockets close 4410.',
       body: strict({ all_devices: Type.Optional(Type.Boolean()) }),
+      bodyExample: { all_devices: true },
       isBodyOptional: true,
       answers: {
         200: { schema: strict({ ok: Type.Boolean() }), example: { ok: true }, doc: 'The session has ended.' },
@@ -174,6 +177,7 @@ export function accountRoutes(deps: AccountRoutes): RouteSpec[] {
       tag: 'accounts',
       summary: 'Changes display name or avatar; null removes the avatar.',
       body: strict({ display_name: Type.Optional(s.DisplayName), avatar_url: Type.Optional(s.AvatarUrl) }),
+      bodyExample: { display_name: 'Ada Lovelace' },
       answers: { 200: { schema: s.OwnUser, example: exampleUser, doc: 'Oneself, changed.' } },
       refusals: [],
       handle: async c => ({ status: 200, body: await accounts.change(c.principal.userId, c.body) }),
@@ -185,6 +189,7 @@ export function accountRoutes(deps: AccountRoutes): RouteSpec[] {
       tag: 'accounts',
       summary: 'Claims a username.',
       body: strict({ username: s.GivenUsername }),
+      bodyExample: { username: 'ada' },
       answers: { 200: { schema: s.OwnUser, example: exampleUser, doc: 'Oneself, under the new name.' } },
       refusals: [409],
       handle: async c => ({ status: 200, body: await accounts.claim(c.principal.userId, c.body.username) }),

@@ -82,6 +82,7 @@ export function chatRoutes(deps: {
         stream: Type.Optional(Type.Boolean()),
         client_message_id: Type.Optional(s.Id),
       }),
+      bodyExample: { message: 'Show my tasks', stream: true },
       streams: true,
       answers: { 200: { schema: s.Chat, example: exampleChat, doc: 'The answer, or what it waits for.' } },
       refusals: [403, 404, 409],
@@ -117,6 +118,7 @@ export function chatRoutes(deps: {
       summary: 'Allows or refuses a tool call that waits; once.',
       params: strict({ id: s.Id, call_id: Type.String({ minLength: 1, maxLength: toolCallIdCharsMax }) }),
       body: strict({ decision: s.Decision }),
+      bodyExample: { decision: 'approve' },
       answers: { 200: { schema: s.Decided, example: exampleDecision, doc: 'Decided; `duplicate` if it was before.' } },
       refusals: [403, 404, 409],
       async handle(c) {

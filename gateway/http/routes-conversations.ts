@@ -99,6 +99,7 @@ export function conversationRoutes(deps: {
         title: Type.Optional(s.Title),
         usernames: Type.Optional(Type.Array(s.GivenUsername, { maxItems: usernamesPerRequestMax })),
       }),
+      bodyExample: { type: 'group', title: 'Engines', usernames: ['bob'] },
       answers: {
         200: { schema: s.Conversation, example: exampleConversation, doc: 'Was there already (direct).' },
         201: { schema: s.Conversation, example: exampleConversation, doc: 'Was made.' },
@@ -122,7 +123,7 @@ export function conversationRoutes(deps: {
       tag: 'conversations',
       summary: 'One’s conversations, latest activity first.',
       query: strict({
-        limit: Type.Optional(s.Digits),
+        limit: s.pageLimit(conversationsPageDefault, conversationsPageMax),
         after: Type.Optional(Type.String({ minLength: 1, maxLength: 100 })),
       }),
       answers: {
@@ -161,6 +162,7 @@ export function conversationRoutes(deps: {
         { title: Type.Optional(s.Title), tool_policy: Type.Optional(s.ToolPolicyWord) },
         { additionalProperties: false, minProperties: 1 },
       ),
+      bodyExample: { title: 'Engines and looms' },
       answers: { 200: { schema: s.Conversation, example: exampleConversation, doc: 'The conversation, changed.' } },
       refusals: [403, 404],
       async handle(c) {
@@ -199,6 +201,7 @@ export function conversationRoutes(deps: {
       summary: 'Adds someone to a group.',
       params: s.ConversationPath,
       body: strict({ username: s.GivenUsername, role: Type.Optional(s.Role) }),
+      bodyExample: { username: 'bob', role: 'member' },
       answers: {
         200: { schema: s.Member, example: exampleMember, doc: 'Was in already.' },
         201: { schema: s.Member, example: exampleMember, doc: 'Is in now.' },
@@ -244,6 +247,7 @@ export function conversationRoutes(deps: {
       summary: 'Changes someone’s role.',
       params: s.MemberPath,
       body: strict({ role: s.Role }),
+      bodyExample: { role: 'admin' },
       answers: { 200: { schema: s.Member, example: exampleMember, doc: 'The member.' } },
       refusals: [403, 404, 409],
       async handle(c) {

@@ -42,7 +42,7 @@ export function messageRoutes(deps: {
       tag: 'messages',
       summary: 'Messages before or after a seq, a message id or a time, newest last.',
       params: s.ConversationPath,
-      query: strict({ before: MarkText, after: MarkText, limit: Type.Optional(s.Digits) }),
+      query: strict({ before: MarkText, after: MarkText, limit: s.pageLimit(historyPageDefault, historyPageMax) }),
       answers: {
         200: {
           schema: s.listOf(s.Message),
@@ -77,7 +77,7 @@ export function messageRoutes(deps: {
       tag: 'messages',
       summary: 'The raw log: frames as on the socket.',
       params: s.ConversationPath,
-      query: strict({ after: Type.Optional(s.Digits), limit: Type.Optional(s.Digits) }),
+      query: strict({ after: Type.Optional(s.Digits), limit: s.pageLimit(eventsPageDefault, eventsPageMax) }),
       answers: {
         200: {
           schema: strict({
@@ -111,6 +111,7 @@ export function messageRoutes(deps: {
         reply_to: Type.Optional(Type.Integer({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER })),
         attachments: Type.Optional(Type.Array(s.Id, { maxItems: attachmentsMax })),
       }),
+      bodyExample: { content: 'Hello', client_message_id: '018f3b21-9c1d-7aa0-9d3e-5b1f0c7e2a44' },
       answers: {
         200: { schema: s.Message, example: exampleMessage, doc: 'Was stored already.' },
         201: { schema: s.Message, example: exampleMessage, doc: 'Is stored now.' },

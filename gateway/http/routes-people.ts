@@ -46,7 +46,7 @@ export function peopleRoutes(deps: { people: People; commands: Commands }): Rout
       summary: 'People whose username begins with `q`, in the order of usernames.',
       query: strict({
         q: Type.String({ minLength: searchCharsMin, maxLength: searchCharsMax }),
-        limit: Type.Optional(s.Digits),
+        limit: s.pageLimit(searchPageDefault, searchPageMax),
         after: Type.Optional(Type.String({ minLength: 1, maxLength: usernameCharsMax })),
       }),
       limit: 'search',
@@ -80,7 +80,7 @@ export function peopleRoutes(deps: { people: People; commands: Commands }): Rout
       tag: 'people',
       summary: 'Whom one has blocked.',
       query: strict({
-        limit: Type.Optional(s.Digits),
+        limit: s.pageLimit(blocksPageMax, blocksPageMax),
         after: Type.Optional(Type.String({ minLength: 1, maxLength: usernameCharsMax })),
       }),
       answers: { 200: { schema: s.listOf(s.PublicUser), example: { items: [exampleUser] }, doc: 'Blocked people.' } },

@@ -82,7 +82,7 @@ export function taskRoutes(deps: { db: Db; log: Log }): RouteSpec[] {
         status: Type.Optional(Status),
         query: Type.Optional(Type.String({ maxLength: taskQueryCharsMax })),
         after: Type.Optional(s.Id),
-        limit: Type.Optional(s.Digits),
+        limit: s.pageLimit(tasksPageDefault, tasksPageMax),
       }),
       answers: {
         200: {
@@ -108,6 +108,7 @@ export function taskRoutes(deps: { db: Db; log: Log }): RouteSpec[] {
       tag: 'tasks',
       summary: 'Adds a task. The same Idempotency-Key within 24 h adds it once.',
       body: strict({ title: Title, description: Type.Optional(Description) }),
+      bodyExample: { title: 'Buy milk', description: 'Two bottles' },
       answers: { 201: { schema: s.Task, example: exampleTask, doc: 'It is stored.' } },
       refusals: [404, 409],
       async handle(c) {
@@ -129,6 +130,7 @@ export function taskRoutes(deps: { db: Db; log: Log }): RouteSpec[] {
         description: Type.Optional(Description),
         completed: Type.Optional(Type.Boolean()),
       }),
+      bodyExample: { completed: true },
       answers: { 200: { schema: s.Task, example: exampleTask, doc: 'As it is now.' } },
       refusals: [404, 409],
       async handle(c) {
@@ -164,6 +166,7 @@ export function taskRoutes(deps: { db: Db; log: Log }): RouteSpec[] {
       tag: 'tasks',
       summary: 'The tools over Streamable HTTP (Model Context Protocol), one JSON-RPC message or batch a request.',
       body: Type.Unsafe<unknown>({}),
+      bodyExample: { jsonrpc: '2.0', id: 1, method: 'tools/list' },
       answers: {
         200: {
           schema: Type.Unsafe<unknown>({}),

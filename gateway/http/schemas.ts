@@ -31,6 +31,14 @@ export const ToolPolicyWord = words(toolPolicies)
 export const Content = Type.String({ minLength: 1, maxLength: limits.contentCharsMax })
 /** Parameters of a query are text; their numbers are parsed by hand, so that nothing is coerced. */
 export const Digits = Type.String({ pattern: '^[0-9]{1,16}$' })
+/** How the document shows a parameter that is checked as text. */
+export const shownAs = new WeakMap<object, TSchema>()
+/** The size of a page: its bounds are the document's, the route parses it. */
+export function pageLimit(usual: number, max: number) {
+  const field = Type.Optional(Type.String({ pattern: '^[0-9]{1,16}$' }))
+  shownAs.set(field, Type.Integer({ minimum: 1, maximum: max, default: usual }))
+  return field
+}
 
 export const ConversationPath = strict({ id: Id })
 export const MemberPath = strict({ id: Id, user_id: Id })
