@@ -3,8 +3,10 @@
  * other, as a day does; each names what it holds.
  */
 import assert from 'node:assert/strict'
+import { answerCases } from './answer-cases.ts'
 import { dialogueCases } from './dialogue-cases.ts'
 import { becomes, Person, password } from './person.ts'
+import { sizeCases } from './size-cases.ts'
 import type { Case } from './stage.ts'
 import { toolCases } from './tool-cases.ts'
 
@@ -313,6 +315,8 @@ export const cases: Case[] = [
       await phone.context.close()
     },
   ],
+  ...answerCases,
+  ...sizeCases,
   ...toolCases,
   ...dialogueCases,
   [

@@ -112,9 +112,13 @@ export class Person {
     await this.log.getByText(`You added ${other.name}`).waitFor()
   }
 
+  /** Comes back when what was written stands in the log as its last row. */
   async write(text: string): Promise<void> {
+    const last = () => this.log.evaluate(log => [...log.querySelectorAll('article')].at(-1)?.dataset['key'] ?? '')
+    const before = await last()
     await this.field.fill(text)
     await this.field.press('Enter')
+    await becomes(async () => (await last()) !== before, true, `“${text}” is in the log`)
   }
 
   async open(conversation: string): Promise<void> {
