@@ -85,7 +85,7 @@ test('[DOC14] rates on the page of the protocol are the limiter’s', () => {
   const phrases = [
     `| sends | ${per('send', minute)}/min for a user, burst ${rates.send.burst} |`,
     `| REST requests | ${per('rest_user', minute)}/min for a user, ${per('rest_address', minute)}/min for an address |`,
-    `| register, login | ${per('login_account', minute)}/min for an account, ${per('login_address', minute)}/min for an address |`,
+    `| register, login | ${per('login_account', minute)}/min for an account, ${per('login_address', minute)}/min for an address, each on its own |`,
     `| refresh | ${per('refresh', minute)}/min for a session |`,
     `| ${per('conversations', hour)}/h; ${per('members', hour)}/h; ${per('search', minute)}/min |`,
   ]

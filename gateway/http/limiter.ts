@@ -19,6 +19,8 @@ export const rates = {
   send: per(60, minute, 10),
   login_account: per(5, minute),
   login_address: per(20, minute),
+  register_account: per(5, minute),
+  register_address: per(20, minute),
   refresh: per(30, minute),
   conversations: per(20, hour),
   members: per(100, hour),

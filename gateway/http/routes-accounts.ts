@@ -43,9 +43,9 @@ export function accountRoutes(deps: AccountRoutes): RouteSpec[] {
   }
 
   /** Per address first: a guesser behind one address must not lock a person out with that person's own bucket alone. */
-  function takeLogin(client: Client, email: string): void {
-    take('login_address', addressKey(client.address))
-    take('login_account', email.toLowerCase())
+  function takeEntry(door: 'login' | 'register', client: Client, email: string): void {
+    take(`${door}_address`, addressKey(client.address))
+    take(`${door}_account`, email.toLowerCase())
   }
 
   async function signedIn(session: OpenedSession, user: object, client: Client, status: number): Promise<Answer> {
@@ -86,7 +86,7 @@ export function accountRoutes(deps: AccountRoutes): RouteSpec[] {
       },
       refusals: [403, 409],
       async handle(c) {
-        takeLogin(c.client, c.body.email)
+        takeEntry('register', c.client, c.body.email)
         const { user, session } = await accounts.register(c.body, asking(c))
         return signedIn(session, user, c.client, 201)
       },
@@ -105,7 +105,7 @@ export function accountRoutes(deps: AccountRoutes): RouteSpec[] {
       answers: { 200: { schema: s.SignedIn, example: exampleSignedIn, doc: 'An access token and the cookie.' } },
       refusals: [401, 403],
       async handle(c) {
-        takeLogin(c.client, c.body.email)
+        takeEntry('login', c.client, c.body.email)
         const { user, session } = await accounts.login(c.body, asking(c))
         return signedIn(session, user, c.client, 200)
       },
