@@ -4,7 +4,7 @@ import type { Person } from './person.ts'
 
 /** The answer in the last row has ended. */
 export const answered = (person: Person, timeout = 10_000) =>
-  person.rows.last().getByRole('button', { name: 'Copy' }).waitFor({ timeout })
+  person.rows.last().locator('footer').getByRole('button', { name: 'Copy' }).waitFor({ timeout })
 
 /** Says something and answers the text of the answer. */
 export async function asked(person: Person, text: string, timeout?: number): Promise<string> {

@@ -31,6 +31,8 @@ export class Room {
   readonly #me: string
   readonly #people: People
   kind: ConversationKind = $state('group')
+  /** Whether anything told its kind yet: until then nothing is shown that depends on it. */
+  hasKind = $state(false)
   title: string | null = $state(null)
   /** Whom the room names, besides who asked, to decide on what the assistant may do. */
   toolPolicy: ToolPolicy = $state('requester')
@@ -109,6 +111,7 @@ export class Room {
   /** What `ready` or `conversation.added` says. */
   head(c: { type: ConversationKind; title: string | null; headSeq: number; readSeq?: number; unread?: number }): void {
     this.kind = c.type
+    this.hasKind = true
     this.title = c.title
     this.isRemoved = false
     this.headSeq = Math.max(this.headSeq, c.headSeq)
@@ -120,6 +123,7 @@ export class Room {
   /** What REST says: the rest of the list's fields. The socket's own numbers win where they are newer. */
   describe(dto: ConversationDto): void {
     this.kind = dto.type
+    this.hasKind = true
     this.createdAt = dto.created_at
     for (const m of dto.members) this.#people.meet({ ...m, id: m.user_id })
     this.members = dto.members
