@@ -20,6 +20,7 @@ import {
 import { parseId } from '#protos/ids.ts'
 import { type Label, letterFlags } from '#protos/letter.ts'
 import { readyMsMax } from '#protos/limits.ts'
+import { mentionsAssistant } from '#protos/mention.ts'
 import { frameText, unsentBytes, writeFrames, writeLeft } from './framing.ts'
 import type { Hub } from './hub.ts'
 import { type Flusher, Outbox, type Wire } from './outbox.ts'
@@ -52,7 +53,8 @@ export interface ConnectionDeps {
   rules: SessionRules
   verifyToken(token: string): Promise<Access>
   /** 0, or the ms until this user may send again. */
-  takeSend(userId: string): number
+  /** `asks`: the conversation in which the assistant is asked. */
+  takeSend(userId: string, asks: string | undefined): number
   isRevoked(sessionId: string): boolean
   /** The machine knows who this is. */
   identified(connection: Connection): void
@@ -175,7 +177,10 @@ export class Connection implements Wire {
         void this.#read(effect.principal)
         return
       case 'admit': {
-        const waitMs = this.#deps.takeSend(this.session.principal!.userId)
+        const { send } = effect
+        const isQuestion = send.type === 'chat.send' || mentionsAssistant(send.content)
+        const asks = isQuestion ? send.conversationId : undefined
+        const waitMs = this.#deps.takeSend(this.session.principal!.userId, asks)
         this.apply({ kind: 'admitted', send: effect.send, text: effect.text, waitMs, at: clock.mono() })
         return
       }

@@ -146,7 +146,7 @@ async function run(config: Config, log: Log): Promise<void> {
     flusher,
     rules,
     verifyToken,
-    takeSend: (userId: string) => limiter.takeSend(userId),
+    takeSend: (userId: string, asks: string | undefined) => limiter.takeSend(userId, asks).waitMs,
     isRevoked: (sessionId: string) => revocation.isRevoked(sessionId),
     identified: (connection: Connection) => sockets.identified(connection),
     ended: (connection: Connection) => sockets.ended(connection),

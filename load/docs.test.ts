@@ -86,6 +86,7 @@ test('[DOC14] rates on the page of the protocol are the limiter’s', () => {
     `| sends | ${per('send', minute)}/min for a user, burst ${rates.send.burst} |`,
     `| REST requests | ${per('rest_user', minute)}/min for a user, ${per('rest_address', minute)}/min for an address |`,
     `| register, login | ${per('login_account', minute)}/min for an account, ${per('login_address', minute)}/min for an address, each on its own |`,
+    `| questions to the assistant | ${per('ai_user', minute)}/min and ${per('ai_user_hour', hour)}/h for a user, ${per('ai_conversation', minute)}/min for a conversation |`,
     `| refresh | ${per('refresh', minute)}/min for a session |`,
     `| ${per('conversations', hour)}/h; ${per('members', hour)}/h; ${per('search', minute)}/min |`,
   ]

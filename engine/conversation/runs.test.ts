@@ -4,9 +4,10 @@ import { createHash } from 'node:crypto'
 import { test } from 'node:test'
 import { assistantId } from '#protos/ids.ts'
 import { letterFlags } from '#protos/letter.ts'
+import { mentionsAssistant } from '#protos/mention.ts'
 import type { Effect } from './effects.ts'
 import { ann, answer, answers, ben, cat, idOf, kinds, Scenario, utf8Bytes } from './fixtures/scenario.ts'
-import { answerClientId, mentionsAssistant, runIdOf } from './runs.ts'
+import { answerClientId, runIdOf } from './runs.ts'
 
 const last = (s: Scenario) => JSON.parse(s.rows.at(-1)!.body) as Record<string, unknown>
 const dones = (effects: readonly Effect[]) => effects.flatMap(e => (e.kind === 'done' ? [e.frame] : []))

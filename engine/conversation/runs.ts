@@ -13,12 +13,6 @@ import type { Step } from './step.ts'
 import { typingEnd, typingOn } from './typing.ts'
 
 const endedRunsMax = 32
-const mention = /(?<![\p{L}\p{N}_])@assistant(?![\p{L}\p{N}_])/iu
-
-/** Whether a text calls the assistant: case does not matter, a longer word does not count. */
-export function mentionsAssistant(content: string): boolean {
-  return mention.test(content)
-}
 
 export function runIdOf(questionId: string, world: Pick<World, 'sha1'>): string {
   return nameId(stepNamespace, questionId, world.sha1)

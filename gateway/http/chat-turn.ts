@@ -38,6 +38,8 @@ export interface ChatTurns {
   ): Promise<{ answerId: string; close: () => void }>
   /** The calls of an answer so far. `isWaiting`: somebody is to decide. */
   calls(conversationId: string, answerId: string): Promise<{ calls: ToolCallView[]; isWaiting: boolean }>
+  /** Whether the turn had begun and waits in the queue again, because the model has no quota. */
+  isPostponed(answerId: string): Promise<boolean>
 }
 
 export function createChatTurns(deps: {
@@ -108,6 +110,14 @@ export function createChatTurns(deps: {
         listened.close()
         throw error
       }
+    },
+
+    async isPostponed(answerId) {
+      const { rows } = await db.query(
+        `select 1 from ai_run where answer_id = $1 and status = 'queued' and started_at is not null`,
+        [answerId],
+      )
+      return rows.length > 0
     },
 
     async calls(conversationId, answerId) {

@@ -75,6 +75,12 @@ export const exampleTask = {
   completed_at: null,
 }
 
+export const exampleUsage = {
+  day: '2026-01-05',
+  resets_at: '2026-01-06T00:00:00.000Z',
+  tokens: { limit: 500_000, used: 1834, reserved: 6120, left: 492_046, is_estimated: false },
+}
+
 export const exampleChat = {
   conversation_id: conversationId,
   message_id: '018f3b24-11c4-7f38-9e02-6d1b8a0f5c33',

@@ -57,6 +57,32 @@ test('S12 the limiter holds no more keys than its limit and forgets the least re
   assert.ok(limiter.take('login_account', 'a') > 0, 'used just now, so it is still known')
 })
 
+test('S22 questions are limited by person, hour and conversation; a refusal takes nothing, and its wait is honest', () => {
+  let now = 0
+  const limiter = createLimiter({ clock: { ...systemClock, mono: () => now }, metrics: openMetrics(), scale: 1 })
+  for (let i = 0; i < 10; i++) assert.equal(limiter.takeSend('ann', 'room').waitMs, 0)
+  const over = limiter.takeSend('ann', 'room')
+  assert.deepEqual(over, { waitMs: 6000, limit: 'ai_user' })
+  // People's own messages go on, and another person's questions too, until the room has had its share.
+  now += 1000
+  assert.equal(limiter.takeSend('ann').waitMs, 0)
+  for (let i = 0; i < 10; i++) assert.equal(limiter.takeSend('ben', 'room').waitMs, 0)
+  assert.equal(limiter.takeSend('cat', 'room').limit, 'ai_conversation')
+  now += 5000
+  assert.equal(limiter.takeSend('ann', 'other').waitMs, 0, 'who waits as long as told is allowed')
+  let granted = 11
+  for (; granted < 30; granted++) {
+    now += 6000
+    const { waitMs, limit } = limiter.takeSend('ann', `room ${granted}`)
+    if (waitMs === 0) continue
+    assert.equal(limit, 'ai_user_hour')
+    now += waitMs
+    assert.equal(limiter.takeSend('ann', `room ${granted}`).waitMs, 0)
+    break
+  }
+  assert.ok(granted >= 20 && granted <= 21, `${granted} questions at once`)
+})
+
 test('S11 addresses are limited by IPv4 or by /64', () => {
   assert.equal(addressKey('203.0.113.9'), '203.0.113.9')
   assert.equal(addressKey('2001:db8:1:2:3:4:5:6'), '2001:db8:1:2::/64')

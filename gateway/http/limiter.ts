@@ -17,6 +17,10 @@ export const rates = {
   rest_address: per(1000, minute),
   /** A person types no faster; ten at once is a pasted list. */
   send: per(60, minute, 10),
+  /** Questions to the assistant: a person's, and all of one conversation. */
+  ai_user: per(10, minute),
+  ai_user_hour: per(20, hour),
+  ai_conversation: per(20, minute),
   login_account: per(5, minute),
   login_address: per(20, minute),
   register_account: per(5, minute),
@@ -32,8 +36,8 @@ export type LimitName = keyof typeof rates
 export interface Limiter {
   /** 0 when granted, else the ms after which the next call will be. */
   take(limit: LimitName, key: string): number
-  /** The bucket of a user's sends, one for sockets and REST. */
-  takeSend(userId: string): number
+  /** The bucket of a user's sends, one for sockets and REST; with `asks`, also those of questions in that conversation. */
+  takeSend(userId: string, asks?: string): { waitMs: number; limit: LimitName }
   readonly size: number
 }
 
@@ -47,24 +51,38 @@ export function createLimiter(options: { clock: Clock; metrics: Metrics; scale: 
     ]),
   ) as Record<LimitName, Rule>
 
-  function take(limit: LimitName, key: string): number {
-    const rule = scaled[limit]
-    const name = `${limit} ${key}`
+  /** One token of each, or none: `waitMs` is until all of them have one. */
+  function takeAll(asked: readonly (readonly [LimitName, string])[]): { waitMs: number; limit: LimitName } {
     const now = clock.mono()
-    const known = buckets.get(name)
-    const taken = takeToken(known ?? fullBucket(rule, now), rule, now)
-    // Set anew, so that the map's order is the order of last use.
-    if (known) buckets.delete(name)
-    else if (buckets.size >= keysMax) buckets.delete(buckets.keys().next().value!)
-    buckets.set(name, taken.bucket)
+    const found = asked.map(([limit, key]) => {
+      const name = `${limit} ${key}`
+      return { limit, name, ...takeToken(buckets.get(name) ?? fullBucket(scaled[limit], now), scaled[limit], now) }
+    })
+    const slowest = found.reduce((a, b) => (b.waitMs > a.waitMs ? b : a))
+    for (const { name, bucket, waitMs } of found) {
+      // A refusal takes nothing from the buckets that would have granted.
+      if (slowest.waitMs > 0 && waitMs === 0) continue
+      // Set anew, so that the map's order is the order of last use.
+      if (!buckets.delete(name) && buckets.size >= keysMax) buckets.delete(buckets.keys().next().value!)
+      buckets.set(name, bucket)
+    }
     metrics.parley_limiter_keys.set(buckets.size)
-    if (taken.waitMs > 0) metrics.parley_rate_limited_total.inc({ limit })
-    return taken.waitMs
+    const { waitMs, limit } = slowest
+    if (waitMs > 0) metrics.parley_rate_limited_total.inc({ limit })
+    return { waitMs, limit }
   }
 
   return {
-    take,
-    takeSend: userId => take('send', userId),
+    take: (limit, key) => takeAll([[limit, key]]).waitMs,
+    takeSend(userId, asks) {
+      if (asks === undefined) return takeAll([['send', userId]])
+      return takeAll([
+        ['send', userId],
+        ['ai_user', userId],
+        ['ai_user_hour', userId],
+        ['ai_conversation', asks],
+      ])
+    },
     get size() {
       return buckets.size
     },

@@ -10,14 +10,23 @@ import type { Db } from '#gateway/auth/db.ts'
 import { forbidden, invalid, limited, notFound, Refusal, unavailable } from '#gateway/auth/failure.ts'
 import type { ServerFrame } from '#protos/catalogue.ts'
 import { nameId, parseId } from '#protos/ids.ts'
-import { chatHeartbeatMs, chatWaitMsMax, contentBytesMax, contentCharsMax, toolCallIdCharsMax } from '#protos/limits.ts'
+import {
+  chatHeartbeatMs,
+  chatPostponedLookMs,
+  chatWaitMsMax,
+  contentBytesMax,
+  contentCharsMax,
+  quotaRetryMs,
+  toolCallIdCharsMax,
+} from '#protos/limits.ts'
 import type { ChatTurns, ToolCallView } from './chat-turn.ts'
 import type { Commands } from './commands.ts'
-import { exampleChat, exampleDecision } from './examples.ts'
+import { exampleChat, exampleDecision, exampleUsage } from './examples.ts'
 import type { Limiter } from './limiter.ts'
 import type { Reader } from './reader.ts'
 import { type Answer, type Context, type RouteSpec, route, strict } from './route.ts'
 import * as s from './schemas.ts'
+import type { Usage } from './usage.ts'
 
 const sha1 = (bytes: Uint8Array) => createHash('sha1').update(bytes).digest()
 const noTokens = { input: 0, output: 0, total: 0 }
@@ -29,9 +38,10 @@ export function chatRoutes(deps: {
   commands: Commands
   clock: Clock
   limiter: Limiter
+  usage: Usage
   db: Db
 }): RouteSpec[] {
-  const { turns, reader, commands, clock, limiter, db } = deps
+  const { turns, reader, commands, clock, limiter, usage, db } = deps
 
   async function create(self: string, id: string, trace: string): Promise<void> {
     const waitMs = limiter.take('conversations', self)
@@ -57,6 +67,16 @@ export function chatRoutes(deps: {
       field: 'conversation_id',
       new_conversation_id: fresh,
     })
+  }
+
+  /** A question that is in the log finds its answer whatever is left of the day. */
+  async function isStored(conversationId: string, self: string, clientMessageId: string | undefined): Promise<boolean> {
+    if (clientMessageId === undefined) return false
+    const { rows } = await db.query(
+      'select 1 from event where sender_id = $1 and conversation_id = $2 and client_id = $3',
+      [self, conversationId, clientMessageId],
+    )
+    return rows.length > 0
   }
 
   async function mustBeChat(id: string, self: string): Promise<number> {
@@ -96,8 +116,9 @@ export function chatRoutes(deps: {
         const clientMessageId = c.body.client_message_id?.toLowerCase()
         const conversationId = await conversationFor(c.body.conversation_id, clientMessageId, c)
         const head = await mustBeChat(conversationId, self)
-        const waitMs = limiter.takeSend(self)
-        if (waitMs > 0) throw limited('send', waitMs)
+        const { waitMs, limit } = limiter.takeSend(self, conversationId)
+        if (waitMs > 0) throw limited(limit, waitMs)
+        if (!(await isStored(conversationId, self, clientMessageId))) await usage.mustHave(self)
         const question = {
           userId: self,
           sessionId: c.principal.sessionId,
@@ -107,8 +128,18 @@ export function chatRoutes(deps: {
           content: message,
           trace: c.requestId,
         }
-        return stream ? streamed(turns, question) : await whole(turns, question)
+        return stream ? streamed(turns, question) : await whole(turns, usage, question)
       },
+    }),
+    route({
+      method: 'GET',
+      path: '/me/usage',
+      auth: 'bearer',
+      tag: 'assistant',
+      summary: 'What one’s questions have cost today (UTC) and what is left.',
+      answers: { 200: { schema: s.Usage, example: exampleUsage, doc: 'Tokens of the day.' } },
+      refusals: [],
+      handle: async c => ({ status: 200, body: await usage.of(c.principal.userId) }),
     }),
     route({
       method: 'POST',
@@ -145,7 +176,7 @@ export function chatRoutes(deps: {
 type Question = Parameters<ChatTurns['follow']>[0]
 
 /** Waits for the end, or until somebody is to decide on a call. */
-async function whole(turns: ChatTurns, question: Question): Promise<Answer> {
+async function whole(turns: ChatTurns, usage: Usage, question: Question): Promise<Answer> {
   const { conversationId } = question
   let text = ''
   let end: Extract<ServerFrame, { type: 'message.new' }> | undefined
@@ -160,10 +191,27 @@ async function whole(turns: ChatTurns, question: Question): Promise<Answer> {
     ended: () => settled.resolve(),
   })
   const timer = setTimeout(() => settled.resolve(), chatWaitMsMax)
+  let isPostponed = false
+  // Nothing is said in the room of a turn that goes back to the queue, so it is looked for.
+  const looking = setInterval(() => {
+    turns.isPostponed(answerId).then(
+      found => {
+        if (!found) return
+        isPostponed = true
+        settled.resolve()
+      },
+      () => {},
+    )
+  }, chatPostponedLookMs)
   try {
     const before = end ? undefined : await turns.calls(conversationId, answerId)
     if (!before?.isWaiting) await settled.promise
     const { calls, isWaiting } = await turns.calls(conversationId, answerId)
+    if (!end && isPostponed) {
+      const details = { outcome: 'queued', conversation_id: conversationId, message_id: answerId }
+      const message = 'The model has no quota now. The question waits and will be answered once.'
+      throw new Refusal(503, 'SERVICE_UNAVAILABLE', message, details, quotaRetryMs)
+    }
     if (!end && !isWaiting) {
       const details = { outcome: 'unknown', conversation_id: conversationId, message_id: answerId }
       throw new Refusal(
@@ -175,6 +223,8 @@ async function whole(turns: ChatTurns, question: Question): Promise<Answer> {
       )
     }
     if (end?.finish === 'failed' && end.content === '') {
+      const refusal = await usage.refusalOf(question.userId, answerId)
+      if (refusal) throw refusal
       const details = { conversation_id: conversationId, message_id: answerId }
       throw new Refusal(
         503,
@@ -187,6 +237,7 @@ async function whole(turns: ChatTurns, question: Question): Promise<Answer> {
     return { status: 200, body: chatOf(conversationId, answerId, end?.content ?? text, calls, end?.tokens ?? noTokens) }
   } finally {
     clearTimeout(timer)
+    clearInterval(looking)
     close()
   }
 }

@@ -9,6 +9,7 @@ import type { Positions } from '#gateway/positions.ts'
 import type { Command } from '#protos/catalogue.ts'
 import { parseId } from '#protos/ids.ts'
 import { attachmentsMax, eventsPageDefault, eventsPageMax, historyPageDefault, historyPageMax } from '#protos/limits.ts'
+import { mentionsAssistant } from '#protos/mention.ts'
 import type { Commands } from './commands.ts'
 import { exampleEvents, exampleMessage } from './examples.ts'
 import type { Limiter } from './limiter.ts'
@@ -121,8 +122,8 @@ export function messageRoutes(deps: {
         const self = c.principal.userId
         const conversationId = c.params.id
         const { content, client_message_id, reply_to, attachments } = c.body
-        const waitMs = limiter.takeSend(self)
-        if (waitMs > 0) throw limited('send', waitMs)
+        const { waitMs, limit } = limiter.takeSend(self, mentionsAssistant(content) ? conversationId : undefined)
+        if (waitMs > 0) throw limited(limit, waitMs)
         const command: Command<'message.send'> = {
           type: 'message.send',
           conversationId,

@@ -4,6 +4,7 @@ import type { Clock } from '#engine/ops/clock.ts'
 import type { Config } from '#engine/ops/config.ts'
 import type { Log } from '#engine/ops/log.ts'
 import type { Metrics } from '#engine/ops/metrics.ts'
+import { budgetLimitsOf } from '#engine/storage/budget.ts'
 import { createAccounts } from '#gateway/auth/accounts.ts'
 import { audit } from '#gateway/auth/audit.ts'
 import type { Db } from '#gateway/auth/db.ts'
@@ -27,6 +28,7 @@ import { conversationRoutes } from './routes-conversations.ts'
 import { messageRoutes } from './routes-messages.ts'
 import { peopleRoutes } from './routes-people.ts'
 import { taskRoutes } from './routes-tasks.ts'
+import { createUsage } from './usage.ts'
 
 export interface HttpDeps {
   config: Config
@@ -88,6 +90,7 @@ export function routesOf(deps: HttpDeps): RouteSpec[] {
       commands,
       clock,
       limiter,
+      usage: createUsage({ db, limits: budgetLimitsOf(config) }),
       db,
     }),
     ...taskRoutes({ db, log: deps.log }),

@@ -131,6 +131,17 @@ export const Decided = strict({
   seq: Count,
   duplicate: Type.Boolean(),
 })
+export const Usage = strict({
+  day: Type.String({ description: 'The day in UTC, YYYY-MM-DD.' }),
+  resets_at: Time,
+  tokens: strict({
+    limit: orNull('integer'),
+    used: Count,
+    reserved: Count,
+    left: orNull('integer'),
+    is_estimated: Type.Boolean(),
+  }),
+})
 export const Chat = strict({
   conversation_id: Type.String(),
   message_id: Type.String(),
