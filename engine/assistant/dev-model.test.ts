@@ -176,3 +176,44 @@ test('[M12] a message may ask for a misbehaviour by name', () =>
     ).json()) as Answer
     assert.equal(quota.error.code, 'insufficient_quota')
   }))
+
+test('[M13] an output limit cuts an answer and says length; a test’s stream is as long as it was asked for', () =>
+  withModel(async base => {
+    type Cut = {
+      choices: [{ message: { content: string }; finish_reason: string }]
+      usage: { completion_tokens: number }
+    }
+    const messages = [{ role: 'user', content: 'help' }]
+    for (const limit of [{ max_tokens: 5 }, { max_completion_tokens: 5, max_tokens: 500 }]) {
+      const { choices, usage } = (await (await ask(base, { model: 'm', messages, ...limit })).json()) as Cut
+      assert.equal(choices[0].finish_reason, 'length')
+      assert.deepEqual([choices[0].message.content, usage.completion_tokens], ['I am Parley’s **buil', 5])
+    }
+    const streamed = await (await ask(base, { model: 'm', messages, max_tokens: 5, stream: true })).text()
+    assert.match(streamed, /"finish_reason":"length"/)
+    const exact = [{ role: 'user', content: '#stream words=50 delay_ms=0' }]
+    const whole = (await (await ask(base, { model: 'm', messages: exact, max_tokens: 5 })).json()) as Cut
+    assert.equal(whole.choices[0].finish_reason, 'stop')
+    assert.equal(whole.choices[0].message.content.trim().split(/\s+/).length, 50)
+    assert.equal((await ask(base, { model: 'm', messages, max_tokens: 0 })).status, 400)
+  }))
+
+test('[M14] without a stream the models that break do so as well', () =>
+  withModel(async base => {
+    const broken = async (model: string, ms = 5000) => {
+      const signal = AbortSignal.timeout(ms)
+      const response = await fetch(`${base}/chat/completions`, {
+        method: 'POST',
+        body: JSON.stringify({ model, messages: words(3) }),
+        signal,
+      })
+      assert.equal(response.status, 200)
+      return response.json().then(
+        () => 'an answer',
+        (error: Error) => error.name,
+      )
+    }
+    assert.equal(await broken('fault-badjson'), 'SyntaxError')
+    assert.equal(await broken('fault-cut'), 'TypeError')
+    assert.equal(await broken('fault-stall', 300), 'TimeoutError')
+  }))

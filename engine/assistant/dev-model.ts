@@ -9,7 +9,7 @@ import type { AddressInfo } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { readConfig } from '#engine/ops/config.ts'
 import type { ChatMessage } from './dialogue.ts'
-import { countTokens, faultIn, replyTo } from './replies.ts'
+import { clip, countTokens, faultIn, replyTo } from './replies.ts'
 
 export const faultModels = [
   'fault-429',
@@ -69,24 +69,31 @@ interface Order {
   tools: string[]
   isStream: boolean
   withUsage: boolean
+  /** Most tokens of the answer; undefined: no limit. */
+  tokensMax: number | undefined
 }
 
 async function complete(order: Order, response: ServerResponse): Promise<void> {
   const reply = replyTo(order.messages, order.tools)
   const prompt = order.messages.reduce((sum, m) => sum + countTokens(m.content), 0)
-  const text = reply.deltas.join('')
+  const { deltas, isCut } =
+    reply.isExact || order.tokensMax === undefined
+      ? { deltas: reply.deltas, isCut: false }
+      : clip(reply.deltas, order.tokensMax)
+  const text = deltas.join('')
   const calls = reply.calls.map(({ id, name, arguments: args }) => ({
     id,
     type: 'function',
     function: { name, arguments: args },
   }))
-  const finish = calls.length > 0 ? 'tool_calls' : 'stop'
+  const finish = calls.length > 0 ? 'tool_calls' : isCut ? 'length' : 'stop'
   const completion =
     countTokens(text) + calls.reduce((sum, c) => sum + countTokens(c.function.name + c.function.arguments), 0)
   const usage = { prompt_tokens: prompt, completion_tokens: completion, total_tokens: prompt + completion }
   const base = { id: `chatcmpl-${prompt}-${completion}`, created: 0, model: order.model }
   if (!order.isStream) {
     await pause(response, 20)
+    if (order.fault) return misbehaveWhole(order.fault, response)
     const message = {
       role: 'assistant',
       content: calls.length > 0 ? null : text,
@@ -105,7 +112,7 @@ async function complete(order: Order, response: ServerResponse): Promise<void> {
   response.write(delta({ role: 'assistant', content: '' }))
   const startedAt = performance.now()
   let dueMs = 0
-  for (const [n, piece] of reply.deltas.entries()) {
+  for (const [n, piece] of deltas.entries()) {
     if (order.fault && n === deltasBeforeFault) return misbehave(order.fault, response)
     // Due times are absolute, so that a busy machine does not stretch the whole answer.
     dueMs += n === 0 ? 0 : reply.delayMs(n)
@@ -134,6 +141,15 @@ function misbehave(fault: FaultModel, response: ServerResponse): void {
   // fault-stall: the connection stays open and nothing more comes.
 }
 
+/** The same for an answer in one piece. */
+function misbehaveWhole(fault: FaultModel, response: ServerResponse): void {
+  // fault-stall: the head comes, and nothing after it.
+  response.writeHead(200, { 'content-type': 'application/json' })
+  if (fault === 'fault-badjson') response.end('{"id":"chatcmpl-broken","choices":[{"message":{"con')
+  else response.write('{"id":"chatcmpl-broken",')
+  if (fault === 'fault-cut') setTimeout(() => response.destroy(), 20)
+}
+
 function parseOrder(body: string): Order | undefined {
   let value: unknown
   try {
@@ -141,7 +157,10 @@ function parseOrder(body: string): Order | undefined {
   } catch {
     return undefined
   }
-  const { model, messages, tools, stream, stream_options } = (value ?? {}) as Record<string, unknown>
+  const given = (value ?? {}) as Record<string, unknown>
+  const { model, messages, tools, stream, stream_options } = given
+  const tokensMax = given['max_completion_tokens'] ?? given['max_tokens'] ?? undefined
+  if (tokensMax !== undefined && !(Number.isSafeInteger(tokensMax) && (tokensMax as number) > 0)) return undefined
   if (!Array.isArray(messages) || messages.length === 0) return undefined
   const read: ChatMessage[] = []
   for (const m of messages as Record<string, unknown>[]) {
@@ -164,6 +183,7 @@ function parseOrder(body: string): Order | undefined {
     tools: toolsOf(tools),
     isStream: stream === true,
     withUsage: (stream_options as { include_usage?: unknown } | undefined)?.include_usage === true,
+    tokensMax: tokensMax as number | undefined,
   }
 }
 

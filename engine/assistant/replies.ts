@@ -11,6 +11,8 @@ export interface Reply {
   deltas: string[]
   /** Tools to call, in order; `arguments` is JSON. */
   calls: { id: string; name: string; arguments: string }[]
+  /** Whether an output limit applies: a test's stream is exactly as long as it was asked for. */
+  isExact: boolean
   /** Pause before delta n (n ≥ 1), ms; the first leaves at once. */
   delayMs: (n: number) => number
 }
@@ -25,7 +27,12 @@ export function replyTo(messages: readonly ChatMessage[], tools: readonly string
   const order = /^#stream words=(\d{1,9}) delay_ms=(\d{1,9})(?!\S)/.exec(withoutAddress(last))
   if (order) {
     const delayMs = Math.min(Number(order[2]), streamDelayMsMax)
-    return { deltas: streamWords(Math.min(Number(order[1]), streamWordsMax)), calls: [], delayMs: () => delayMs }
+    return {
+      deltas: streamWords(Math.min(Number(order[1]), streamWordsMax)),
+      calls: [],
+      isExact: true,
+      delayMs: () => delayMs,
+    }
   }
   const delayMs = (n: number) => 15 + ((n * 7) % 11)
   const next = tools.includes('list_tasks') ? errandIn(messages) : undefined
@@ -36,9 +43,9 @@ export function replyTo(messages: readonly ChatMessage[], tools: readonly string
       name: call.name,
       arguments: JSON.stringify(call.arguments),
     }))
-    return { deltas: [], calls, delayMs }
+    return { deltas: [], calls, isExact: false, delayMs }
   }
-  return { deltas: wordDeltas(next?.say ?? answerTo(messages)), calls: [], delayMs }
+  return { deltas: wordDeltas(next?.say ?? answerTo(messages)), calls: [], isExact: false, delayMs }
 }
 
 /** A misbehaviour that the last message asks for: `#fault cut`. For tests, and for people who want to see it. */
@@ -97,7 +104,29 @@ export function wordDeltas(text: string): string[] {
   return text.match(/\s*\S+|\s+$/gu) ?? ['']
 }
 
+/** The deltas that fit into so many tokens; the last one may be cut. */
+export function clip(deltas: readonly string[], tokensMax: number): { deltas: string[]; isCut: boolean } {
+  const kept: string[] = []
+  let left = tokensMax * charsPerToken
+  for (const delta of deltas) {
+    if (delta.length > left) {
+      // Never half a character.
+      const part = delta
+        .slice(0, left)
+        .toWellFormed()
+        .replace(/\ufffd$/u, '')
+      if (part !== '') kept.push(part)
+      return { deltas: kept, isCut: true }
+    }
+    kept.push(delta)
+    left -= delta.length
+  }
+  return { deltas: kept, isCut: false }
+}
+
+const charsPerToken = 4
+
 /** Tokens as the built-in model counts them: four characters each, at least one for any text. */
 export function countTokens(text: string): number {
-  return Math.ceil(text.length / 4)
+  return Math.ceil(text.length / charsPerToken)
 }
