@@ -9,7 +9,7 @@
  *
  * Nothing of a draft leaves before `settle('stored')`. Refuses to decide; engine/conversation does.
  */
-import type { Effect, Requester } from '#engine/conversation/effects.ts'
+import type { Asked, Effect, Requester } from '#engine/conversation/effects.ts'
 import type { CommandEvent, RunEvent } from '#engine/conversation/events.ts'
 import { dirtyPositions, markPositions } from '#engine/conversation/receipts.ts'
 import { runningOf, type State, stateFrom } from '#engine/conversation/state.ts'
@@ -411,7 +411,7 @@ export class Actor implements Source, Joinable {
     void join(this, this.#context, to, afterSeq).finally(() => this.#joins--)
   }
 
-  #prepare(item: Waiting, what: 'stored' | 'blocks'): void {
+  #prepare(item: Waiting, what: Asked): void {
     void prepare(item, what, this.id, this.#context, () => this.#state?.head ?? 0).then(() => this.#work())
   }
 

@@ -3,7 +3,7 @@
  */
 
 import { decidedClientId } from '#engine/conversation/calls.ts'
-import type { Requester } from '#engine/conversation/effects.ts'
+import type { Asked, Requester } from '#engine/conversation/effects.ts'
 import type { Stored } from '#engine/conversation/events.ts'
 import { answerClientId, runIdOf } from '#engine/conversation/runs.ts'
 import type { Command } from '#protos/catalogue.ts'
@@ -15,7 +15,7 @@ import type { Waiting } from './mailbox.ts'
 /** Reads what a letter's decision asks for; it is not ready until then. `head`: the head when the read came back. */
 export async function prepare(
   item: Waiting,
-  what: 'stored' | 'blocks',
+  what: Asked,
   conversation: string,
   context: Pick<Context, 'reads' | 'world'>,
   head: () => number,
@@ -25,6 +25,9 @@ export async function prepare(
   if (what === 'stored') {
     item.stored = (await lookUp(command, from, conversation, context)) ?? null
     item.lookedUpAt = head()
+  } else if (what === 'replied') {
+    const seq = command.type === 'message.send' ? command.replyTo : undefined
+    item.replied = seq !== undefined && (await context.reads.isMessage({ conversation, seq }))
   } else item.blocks = await context.reads.blocksBetween(from.principal, otherOf(command) ?? from.principal)
   item.isReady = true
 }

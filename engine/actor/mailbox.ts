@@ -26,6 +26,7 @@ export interface Waiting {
   /** The head when it was looked up. */
   lookedUpAt?: number
   blocks?: readonly string[]
+  replied?: boolean
   /** Taken before, and known not to be stored by that. */
   isAgain: boolean
 }

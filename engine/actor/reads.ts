@@ -18,6 +18,8 @@ export interface Reads {
   stored(key: { conversation: string; senderId: string; clientId: string }): Promise<StoredSend | undefined>
   message(key: { conversation: string; messageId: string }): Promise<StoredSend | undefined>
   blocksBetween(a: string, b: string): Promise<string[]>
+  /** Whether this event is a message that is not deleted. */
+  isMessage(key: { conversation: string; seq: number }): Promise<boolean>
   /** No read is tried again after this; those under way never answer. */
   close(): void
 }
@@ -66,16 +68,33 @@ export function openReads(deps: Deps): Reads {
       return out
     },
   )
+  const replied = new Gathered<{ conversation: string; seq: number }, boolean>(
+    deps,
+    life,
+    k => k.conversation + k.seq,
+    async keys => {
+      const out = new Map<string, boolean>()
+      for (const key of keys) out.set(key.conversation + key.seq, await isMessage(directory, key))
+      return out
+    },
+  )
   return {
     activation: id => activations.ask(id),
     head: id => heads.ask(id),
     stored: key => stored.ask(key),
     message: key => messages.ask(key),
     blocksBetween: async (a, b) => (await blocks.ask(a + b)) ?? [],
+    isMessage: async key => (await replied.ask(key)) ?? false,
     close() {
       life.isClosed = true
     },
   }
+}
+
+async function isMessage(directory: Directory, key: { conversation: string; seq: number }): Promise<boolean> {
+  const { frames } = await directory.events(key.conversation, key.seq - 1, { events: 1, bytes: 1 })
+  const frame = frames[0]?.seq === key.seq ? JSON.parse(frames[0].json) : undefined
+  return frame?.type === 'message.new' && frame.deleted !== true
 }
 
 class Gathered<K, V> {

@@ -2,7 +2,7 @@
  * One draft: the letters used, the state as it would become, the rows to store and the effects that wait for the commit.
  * Lives from `take` to `settle`; thrown away, it leaves no trace.
  */
-import type { Effect, EventRow, SegmentRow, SideChange } from '#engine/conversation/effects.ts'
+import type { Asked, Effect, EventRow, SegmentRow, SideChange } from '#engine/conversation/effects.ts'
 import type { CommandEvent, RunEvent, World } from '#engine/conversation/events.ts'
 import type { State } from '#engine/conversation/state.ts'
 import { transition } from '#engine/conversation/transition.ts'
@@ -24,7 +24,7 @@ export interface Room {
 /** What a draft needs done with a letter. */
 interface Calls {
   /** It waits for this read; it keeps its place. */
-  prepare(item: Waiting, what: 'stored' | 'blocks'): void
+  prepare(item: Waiting, what: Asked): void
   broke(item: Waiting, error: unknown): void
   took(item: Waiting): void
 }
@@ -70,7 +70,7 @@ export class Take {
       const item = mailbox.peek()
       if (!item?.isReady) return
       if (isStale(item, this.draft.head)) return calls.prepare(item, 'stored')
-      let asked: 'stored' | 'blocks' | undefined
+      let asked: Asked | undefined
       try {
         asked = this.#letter(item, commandEvent(item, time))
       } catch (error) {
@@ -86,7 +86,7 @@ export class Take {
   }
 
   /** What must be read before this letter can be decided; undefined when it is decided and part of the draft. */
-  #letter(item: Waiting, event: CommandEvent): 'stored' | 'blocks' | undefined {
+  #letter(item: Waiting, event: CommandEvent): Asked | undefined {
     const hasBehind = this.#behind.size > 0 && isSend(item) && item.from.socket !== 0
     const before = hasBehind ? this.#behind.get(pairOf(item)) : undefined
     if (before) {
@@ -128,7 +128,7 @@ function pairOf({ delivery, from }: Waiting): string {
 }
 
 function commandEvent(item: Waiting, { at, mono }: { at: number; mono: number }): CommandEvent {
-  const { command, from, stored, blocks, isAgain } = item
+  const { command, from, stored, blocks, replied, isAgain } = item
   return {
     kind: 'command',
     command,
@@ -139,5 +139,6 @@ function commandEvent(item: Waiting, { at, mono }: { at: number; mono: number })
     isAgain,
     ...(stored === undefined ? {} : { stored }),
     ...(blocks === undefined ? {} : { blocks }),
+    ...(replied === undefined ? {} : { replied }),
   }
 }

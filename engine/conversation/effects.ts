@@ -107,6 +107,9 @@ export type SideChange =
   /** Also frees the run's slot. */
   | { kind: 'run.ended'; runId: string; finish: Finish; bytes: number; at: number }
 
+/** What the log or the directory must say first: the row under this id, blocks of a pair, what a reply names. */
+export type Asked = 'stored' | 'blocks' | 'replied'
+
 /** Who asked, as its label said, and what of the request its answer repeats. */
 export interface Requester {
   principal: string
@@ -147,7 +150,7 @@ export type Effect =
   | { kind: 'receipt'; userId: string; readSeq: number; frame: Draft<'receipt.updated'> }
   // --- for the shell
   /** The command cannot be decided before this was read; nothing else came of it. */
-  | { kind: 'ask'; what: 'stored' | 'blocks' }
+  | { kind: 'ask'; what: Asked }
   /** The principal may join: confirm the head, replay, answer. */
   | { kind: 'join'; to: Requester; afterSeq: number | undefined }
   | { kind: 'run.begin'; runId: string }

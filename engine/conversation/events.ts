@@ -26,6 +26,8 @@ export interface CommandEvent<C extends Command = Command> {
   stored?: Stored | null
   /** Blocks between the pair that a dm command names, as `${blocker}>${blocked}`; undefined when not read. */
   blocks?: readonly string[]
+  /** Whether what a send replies to is a message here that is not deleted; undefined when not looked up. */
+  replied?: boolean
   /** Too old to be stored; a stored id is still answered. */
   isExpired: boolean
   /** Taken before, and known not to be stored by that. */
@@ -63,6 +65,8 @@ export type RunEvent =
     }
   /** The model cannot be asked for now, and nothing of this round was shown: the turn waits in the queue again. */
   | { kind: 'run.postponed'; runId: string; at: number; mono: number }
+  /** The model has found a title; `runId`: of the turn before. */
+  | { kind: 'run.titled'; runId: string; title: string; at: number; mono: number }
   /** Nobody decided on these in time. */
   | { kind: 'run.expired'; runId: string; callIds: string[]; at: number; mono: number }
   /** `text`: what of the answer was not stored yet. `reason`: of a failure at the provider. */

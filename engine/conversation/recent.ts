@@ -46,6 +46,12 @@ export function findRecent(recent: Recent, senderId: string, clientId: string): 
   return sent === undefined || sent.senderId === senderId ? sent : ids.get(senderId + clientId)
 }
 
+/** Whether this draft made that message: the log cannot know it yet. */
+export function isInDraft(recent: Recent, seq: number): boolean {
+  for (let a = recent.added; a; a = a.before) if (a.sent.seq === seq) return true
+  return false
+}
+
 const never: readonly number[] = []
 
 /** Monotonic times at which this text was sent within the window before `mono`, oldest first. */

@@ -1,6 +1,8 @@
 /** Sends, duplicates and status, as SPEC.md has them. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import type { Command } from '#protos/catalogue.ts'
+import type { Effect } from './effects.ts'
 import { ann, answer, ben, cat, dan, idOf, kinds, Scenario } from './fixtures/scenario.ts'
 import { sendHash } from './send.ts'
 import { transition } from './transition.ts'
@@ -40,13 +42,36 @@ test('[N1] numbers are dense from 1, and [N2] refusals use none', () => {
   )
 })
 
-test('[S2] a reply names a seq at or below the head', () => {
+test('[S2] a reply names a message that the log knows and that is not deleted', () => {
   const s = Scenario.dm()
-  const reply = (replyTo: number, n: number) =>
-    answer(s.as(ann, { type: 'message.send', clientMessageId: idOf(n, 'd'), content: `r${n}`, replyTo }))
-  assert.equal(reply(2, 1)['seq'], 3)
-  const refused = reply(4, 2)
-  assert.deepEqual([refused['code'], refused['field']], ['NOT_FOUND', 'replyTo'])
+  const reply = (replyTo: number, n: number, replied?: boolean) => {
+    const command = { type: 'message.send', clientMessageId: idOf(n, 'd'), content: `r${n}`, replyTo } as const
+    return s.as(ann, command, replied === undefined ? {} : { replied })
+  }
+  const refused = (effects: Effect[]) => [answer(effects)['code'], answer(effects)['field']]
+  s.send(ben, 'hello', 9)
+  assert.deepEqual(reply(3, 1), [{ kind: 'ask', what: 'replied' }])
+  assert.deepEqual(refused(reply(3, 1, false)), ['NOT_FOUND', 'replyTo'])
+  assert.equal(answer(reply(3, 1, true))['seq'], 4)
+  // Above the head nobody needs to be asked.
+  assert.deepEqual(refused(reply(5, 2)), ['NOT_FOUND', 'replyTo'])
+  assert.deepEqual(refused(reply(5, 2, true)), ['NOT_FOUND', 'replyTo'])
+})
+
+test('[S2] what the same draft sent can be replied to before the log has it', () => {
+  const s = Scenario.dm()
+  const send = (n: number, replyTo?: number) => {
+    const command = {
+      type: 'message.send',
+      clientMessageId: idOf(n, 'd'),
+      content: `r${n}`,
+      ...(replyTo ? { replyTo } : {}),
+    }
+    return transition(s.state, s.event(ann, command as Command), s.world)
+  }
+  s.state = send(1).state
+  const { effects } = send(2, 3)
+  assert.equal(answer(effects)['seq'], 4)
 })
 
 test('[S3] the fourth equal text in 30 s is refused with the time to wait', () => {

@@ -7,7 +7,7 @@ import { timeOfId } from '#protos/ids.ts'
 import { equalTextsWindowMs } from '#protos/limits.ts'
 import { mentionsAssistant } from '#protos/mention.ts'
 import type { CommandEvent, Stored, World } from './events.ts'
-import { addRecent, equalTexts, findRecent, textKeyOf } from './recent.ts'
+import { addRecent, equalTexts, findRecent, isInDraft, textKeyOf } from './recent.ts'
 import { queueIsFull, queueRun, tellBusy } from './runs.ts'
 import { isBlocked, isMember } from './state.ts'
 import type { Step } from './step.ts'
@@ -54,8 +54,9 @@ export function send(step: Step, event: CommandEvent<Send>): void {
   store(step, event, hash, textKey)
 }
 
-function maySend(step: Step, { command, from }: CommandEvent<Send>): boolean {
+function maySend(step: Step, event: CommandEvent<Send>): boolean {
   const { state } = step
+  const { command, from } = event
   if (isBlocked(state)) {
     step.fail(from, { code: 'FORBIDDEN', message: 'one of you has blocked the other' })
     return false
@@ -75,11 +76,16 @@ function maySend(step: Step, { command, from }: CommandEvent<Send>): boolean {
     step.fail(from, { code: 'VALIDATION', field: 'attachments', message: 'attachments are not available yet' })
     return false
   }
-  if (command.replyTo !== undefined && command.replyTo > state.head) {
-    step.fail(from, { code: 'NOT_FOUND', field: 'replyTo', message: 'no such message to reply to' })
-    return false
-  }
-  return true
+  return command.replyTo === undefined || mayReply(step, event, command.replyTo)
+}
+
+/** What this draft itself sent can be replied to; of all else the log knows what it is, and whether it was deleted. */
+function mayReply(step: Step, { from, replied }: CommandEvent<Send>, seq: number): boolean {
+  const { state } = step
+  if (seq <= state.head && (replied || isInDraft(state.recent, seq))) return true
+  if (seq <= state.head && replied === undefined) step.push({ kind: 'ask', what: 'replied' })
+  else step.fail(from, { code: 'NOT_FOUND', field: 'replyTo', message: 'no such message to reply to' })
+  return false
 }
 
 function store(step: Step, event: CommandEvent<Send>, hash: Uint8Array, textKey: number): void {

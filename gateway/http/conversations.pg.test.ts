@@ -40,6 +40,24 @@ const group = async (who: Person, ...usernames: string[]) =>
   (await make(who, { type: 'group', title: 'Team', usernames })).body
 const send = (who: Person, id: string, body: object) => as(who, 'POST', `/conversations/${id}/messages`, body)
 
+test('X-02 a reply names a message of the same conversation that is not deleted', async () => {
+  const { id } = await group(ada, 'bob')
+  const other = await group(ada, 'bob')
+  const { seq, id: messageId } = (await send(ada, id, { content: 'first' })).body
+  await send(ada, other.id, { content: 'elsewhere' })
+  const refused = async (replyTo: number) => {
+    const { status, body } = await send(bob, id, { content: 'why', reply_to: replyTo })
+    assert.deepEqual([status, body.error_code, body.details], [404, 'NOT_FOUND', { field: 'reply_to' }])
+  }
+  assert.equal((await send(bob, id, { content: 'yes', reply_to: seq })).body.reply_to, seq)
+  // The first is how ada came in.
+  await refused(1)
+  await refused(seq + 9)
+  const mark = `insert into message_state (conversation_id, seq, message_id, deleted_at) values ($1, $2, $3, now())`
+  await http.owner.pool.query(mark, [id, seq, messageId])
+  await refused(seq)
+})
+
 test('B-01 dm, group and ai are made; the same dm pair answers the same one with 200', async () => {
   const first = await make(ada, { type: 'dm', usernames: ['BOB'] })
   assert.equal(first.status, 201)
