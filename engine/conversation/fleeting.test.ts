@@ -79,6 +79,19 @@ test('[Y1] typing is told once in two seconds and ends after five', () => {
   assert.equal(wakeAt(s.state), undefined)
 })
 
+test('[Y1] a start soon after a stop is told', () => {
+  const s = Scenario.group()
+  const typing = (type: 'typing.start' | 'typing.stop') => s.as(ben, { type })
+  const told = (on: boolean) => [{ kind: 'typing', userId: ben, on }]
+  assert.deepEqual(typing('typing.start'), told(true))
+  s.wait(100)
+  assert.deepEqual(typing('typing.stop'), told(false))
+  s.wait(100)
+  assert.deepEqual(typing('typing.start'), told(true))
+  s.wait(100)
+  assert.deepEqual(typing('typing.start'), [])
+})
+
 test('[Y2] stop and one’s own message end it', () => {
   const s = Scenario.group()
   s.as(ben, { type: 'typing.start' })

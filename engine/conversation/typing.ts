@@ -16,8 +16,8 @@ export function typingCommand(step: Step, userId: string, isStart: boolean): voi
 
 export function typingOn(step: Step, userId: string): void {
   const before = step.state.typing.get(userId)
-  const isDue = !before || step.mono - before.sentAt >= typingRepeatMs
-  if (!isDue && !before.isOn) return
+  // Only a repeated start is spared the others; one after a stop is news.
+  const isDue = !before?.isOn || step.mono - before.sentAt >= typingRepeatMs
   const until = step.mono + typingMs
   const sentAt = isDue ? step.mono : before.sentAt
   step.set({ typing: new Map(step.state.typing).set(userId, { until, sentAt, isOn: true }) })
