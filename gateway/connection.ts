@@ -86,7 +86,7 @@ export class Connection implements Wire {
   lastHeardAt: number
   nextPingAt = 0
   #deps: ConnectionDeps
-  #sent = new Map<string, Sent>()
+  #sent: Map<string, Sent> | undefined
   /** Of /ws/chat: undefined when the upgrade asked for no room. */
   #convId: string | undefined
   #isEnded = false
@@ -266,7 +266,10 @@ export class Connection implements Wire {
     const clientMessageId =
       frame.type === 'message.send' || frame.type === 'chat.send' ? frame.clientMessageId : undefined
     if (taken.taken) {
-      if (durable) this.#sent.set(attempt, { conversation: frame.conversationId, clientMessageId, readAt })
+      if (durable) {
+        this.#sent ??= new Map()
+        this.#sent.set(attempt, { conversation: frame.conversationId, clientMessageId, readAt })
+      }
       return
     }
     const code = taken.reason === 'gateway' ? 'OVERLOADED' : 'RLIMIT'
@@ -307,8 +310,8 @@ export class Connection implements Wire {
   answered(label: Label, body: Uint8Array): void {
     if (this.#isEnded) return
     const { clock, metrics } = this.#deps
-    const sent = this.#sent.get(label.attempt)
-    this.#sent.delete(label.attempt)
+    const sent = this.#sent?.get(label.attempt)
+    this.#sent?.delete(label.attempt)
     this.outbox.control(frameText(body))
     const isAck = body.length > 13 && body[9] === 0x61 && body[10] === 0x63 && body[11] === 0x6b
     if (sent?.clientMessageId !== undefined && isAck) metrics.parley_send_ms.observe(clock.mono() - sent.readAt)
@@ -371,7 +374,7 @@ export class Connection implements Wire {
     this.#isEnded = true
     const { hub, engine, presence } = this.#deps
     this.outbox.close()
-    this.#sent.clear()
+    this.#sent = undefined
     engine.closeSocket(this.id)
     if (this.peer) {
       presence.left(this.peer)

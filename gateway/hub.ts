@@ -12,8 +12,9 @@ import { type Label, letterFlags } from '#protos/letter.ts'
 import { deliveredEveryMs, heartbeatMs, heldUserFactsMax, readyConversationsMax } from '#protos/limits.ts'
 import { Delivered } from './delivered.ts'
 import { type Framed, frameText } from './framing.ts'
+import { Groups } from './groups.ts'
 import { reconcile } from './memberships.ts'
-import type { Join, Peer, Seat, UserLetter } from './peer.ts'
+import { type Join, noFacts, noJoins, type Peer, type Seat, type UserLetter } from './peer.ts'
 import type { Positions } from './positions.ts'
 import type { Reads, ReadyConversation } from './reads.ts'
 import { Rooms } from './rooms.ts'
@@ -37,7 +38,7 @@ const readsMax = 4
 export class Hub implements EngineSink {
   readonly rooms: Rooms
   readonly peers = new Map<number, Peer>()
-  readonly users = new Map<string, Set<Peer>>()
+  readonly users = new Groups<string, Peer>()
   /** Peers whose sockets are full. */
   readonly #full = new Set<Peer>()
   #deps: HubDeps
@@ -75,9 +76,7 @@ export class Hub implements EngineSink {
     if (!isUsable) return false
     if (peer.state === 'gone') return true
     this.peers.set(peer.id, peer)
-    let own = this.users.get(peer.userId)
-    if (!own) this.users.set(peer.userId, (own = new Set()))
-    own.add(peer)
+    this.users.add(peer.userId, peer)
     for (const { conversation } of known) this.rooms.sit(peer, conversation)
 
     let ready: ReadyConversation[] = []
@@ -113,7 +112,7 @@ export class Hub implements EngineSink {
     this.rooms.begin(begun)
     for (const seat of peer.seats.values()) this.rooms.check(seat)
     const held = peer.heldFacts
-    peer.heldFacts = []
+    peer.heldFacts = noFacts
     for (const letter of held) this.#userFact(peer, letter, heads)
     return true
   }
@@ -128,9 +127,7 @@ export class Hub implements EngineSink {
     this.rooms.behind.delete(peer)
     if (wasLive) this.#deps.metrics.parley_sockets.dec()
     if (!this.peers.delete(peer.id)) return
-    const own = this.users.get(peer.userId)
-    own?.delete(peer)
-    if (own?.size === 0) this.users.delete(peer.userId)
+    this.users.delete(peer.userId, peer)
   }
 
   #isGone(peer: Peer): boolean {
@@ -141,6 +138,7 @@ export class Hub implements EngineSink {
 
   /** Notes a join that was handed to the engine under this attempt. */
   joining(peer: Peer, attempt: string, join: Join): void {
+    if (peer.joins === noJoins) peer.joins = new Map()
     peer.joins.set(attempt, join)
   }
 
@@ -235,13 +233,13 @@ export class Hub implements EngineSink {
   }
 
   user(label: Label, body: Uint8Array): void {
-    const own = this.users.get(label.subject)
-    if (!own) return
+    const own = this.users.of(label.subject)
+    if (own.length === 0) return
     const letter: UserLetter = { label, body: Buffer.from(body), frame: frameText(body) }
     for (const peer of own) {
       if (label.socket !== 0 && label.socket !== peer.id) continue
       if (peer.state === 'live') this.#userFact(peer, letter)
-      else if (peer.heldFacts.length < heldUserFactsMax) peer.heldFacts.push(letter)
+      else if (peer.heldFacts.length < heldUserFactsMax) peer.heldFacts = [...peer.heldFacts, letter]
       else this.usersDoubtful()
     }
   }

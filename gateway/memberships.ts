@@ -6,6 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { Clock } from '#engine/ops/clock.ts'
 import type { FleetingFrame } from '#protos/catalogue.ts'
 import { type Framed, frameText } from './framing.ts'
+import type { Groups } from './groups.ts'
 import type { Peer, Seat } from './peer.ts'
 import type { Membership, Reads } from './reads.ts'
 import type { Rooms } from './rooms.ts'
@@ -15,7 +16,7 @@ const confirmMs = 150
 
 /** What is read and repaired of the hub. */
 export interface Roster {
-  readonly users: ReadonlyMap<string, ReadonlySet<Peer>>
+  readonly users: Groups<string, Peer>
   readonly rooms: Rooms
   seatAdded(peer: Peer, conversation: string, headSeq: number, notice: Framed): void
   announce(seat: Seat, notice: FleetingFrame<'conversation.added'>): void
@@ -35,7 +36,7 @@ export async function reconcile(hub: Roster, deps: { reads: Reads; clock: Clock 
 }
 
 function livePeers(hub: Roster, userId: string): Peer[] {
-  return [...(hub.users.get(userId) ?? [])].filter(peer => peer.state === 'live')
+  return hub.users.of(userId).filter(peer => peer.state === 'live')
 }
 
 function differing(hub: Roster, userIds: readonly string[], rows: readonly Membership[]): string[] {

@@ -55,17 +55,20 @@ export class Flusher {
   }
 }
 
+/** What an outbox has before its first frame, shared by all and never written: most sockets of a gateway are idle. */
+const none: Framed[] = []
+
 /** Below this a full outbox takes frames again. */
 const resumeBytes = outboxPushBytesMax / 4
 
 export class Outbox {
   #wire: Wire
   #flusher: Flusher
-  #frames: Framed[] = []
+  #frames: Framed[] = none
   #bytes = 0
-  #control: Framed[] = []
+  #control: Framed[] = none
   #controlBytes = 0
-  #latest = new Map<string, Framed>()
+  #latest: Map<string, Framed> | undefined
   #isFull = false
   #isClosed = false
   #leastUnsent = 0
@@ -102,6 +105,7 @@ export class Outbox {
       this.#add(frame)
       return
     }
+    if (this.#control === none) this.#control = []
     this.#control.push(frame)
     this.#controlBytes += frame.length
     if (this.#controlBytes > outboxControlBytesMax) this.#wire.tooSlow()
@@ -114,6 +118,7 @@ export class Outbox {
       this.#add(frame)
       return
     }
+    this.#latest ??= new Map()
     if (this.#latest.has(key)) this.#flusher.dropped('merged')
     this.#latest.set(key, frame)
   }
@@ -128,7 +133,7 @@ export class Outbox {
     if (this.#isClosed || this.#frames.length === 0) return
     const frames = this.#frames
     const bytes = this.#bytes
-    this.#frames = []
+    this.#frames = none
     this.#bytes = 0
     this.#flusher.wrote(frames.length, this.#wire.write(frames, bytes))
   }
@@ -150,10 +155,10 @@ export class Outbox {
       this.#isFull = false
       this.#progressAt = 0
       for (const frame of this.#control) this.#add(frame)
-      for (const frame of this.#latest.values()) this.#add(frame)
-      this.#control = []
+      for (const frame of this.#latest?.values() ?? none) this.#add(frame)
+      this.#control = none
       this.#controlBytes = 0
-      this.#latest.clear()
+      this.#latest = undefined
       return true
     }
     if (at - this.#progressAt >= outboxStallMsMax) this.#wire.tooSlow()
@@ -164,11 +169,11 @@ export class Outbox {
   close(): void {
     this.flush()
     this.#isClosed = true
-    this.#frames = []
-    this.#control = []
+    this.#frames = none
+    this.#control = none
     this.#bytes = 0
     this.#controlBytes = 0
-    this.#latest.clear()
+    this.#latest = undefined
     this.#isFull = false
   }
 
@@ -185,7 +190,10 @@ export class Outbox {
   }
 
   #add(frame: Framed): void {
-    if (this.#frames.length === 0) this.#flusher.add(this)
+    if (this.#frames === none) {
+      this.#frames = []
+      this.#flusher.add(this)
+    }
     this.#frames.push(frame)
     this.#bytes += frame.length
   }

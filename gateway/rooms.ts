@@ -12,7 +12,7 @@ import { assistantId } from '#protos/ids.ts'
 import { catchUpEventsMax, receiptMembersMax } from '#protos/limits.ts'
 import { type Framed, frameText } from './framing.ts'
 import { type FramedEvent, LogReads } from './log-reads.ts'
-import { type Chunk, firstChunk, type Peer, type PendingDone, Room, Seat } from './peer.ts'
+import { type Chunk, firstChunk, noneBehind, noSeats, type Peer, type PendingDone, Room, Seat } from './peer.ts'
 import { codeOf, type LogFrame, type Reads } from './reads.ts'
 
 export interface RoomsDeps {
@@ -64,6 +64,7 @@ export class Rooms {
     }
     const seat = new Seat(peer, room, last)
     room.seats.add(seat)
+    if (peer.seats === noSeats) peer.seats = new Map()
     peer.seats.set(conversation, seat)
     if (last >= 0) this.begin([[seat, last]])
     return seat
@@ -278,6 +279,7 @@ export class Rooms {
   #fellBehind(seat: Seat): void {
     if (seat.isBehind || seat.peer.state === 'gone') return
     seat.isBehind = true
+    if (seat.peer.behind === noneBehind) seat.peer.behind = new Set()
     seat.peer.behind.add(seat)
     this.behind.add(seat.peer)
     if (!seat.peer.outbox.isFull) void this.catchUp(seat.peer)

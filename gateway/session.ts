@@ -126,6 +126,11 @@ export function scaledRules(scale: number): SessionRules {
   }
 }
 
+/** Of sessions that have none: shared, for most sockets of a gateway are idle. Never written; changes make new ones. */
+const nothingAsked: Asked = {}
+const none: readonly never[] = []
+const noRefusals: Session['refusals'] = new Map()
+
 /** A socket that was just opened. `credential`: what the upgrade carried and is being judged. */
 export function openSession(rules: SessionRules, at: number, credential?: Credential): Session {
   return {
@@ -134,15 +139,15 @@ export function openSession(rules: SessionRules, at: number, credential?: Creden
     openedAt: at,
     credential,
     principal: undefined,
-    asked: {},
-    held: [],
+    asked: nothingAsked,
+    held: none,
     heldBytes: 0,
     secondAt: Number.NEGATIVE_INFINITY,
     frames: 0,
     controls: 0,
-    floods: [],
-    bad: [],
-    refusals: new Map(),
+    floods: none,
+    bad: none,
+    refusals: noRefusals,
   }
 }
 
@@ -256,7 +261,7 @@ function read(session: Session, result: 'ok' | 'away' | 'unusable', at: number):
 
 function drainHeld(session: Session, at: number): Step {
   const held = session.held
-  let step: Step = { session: { ...session, held: [], heldBytes: 0 }, effects: [] }
+  let step: Step = { session: { ...session, held: none, heldBytes: 0 }, effects: [] }
   for (const text of held) {
     if (step.session.phase === 'closing') break
     const phase = step.session.phase
@@ -419,7 +424,7 @@ function unauthorized(session: Session, reason: AuthReason, asked: Asked): Step 
 
 function close(session: Session, code: CloseCode, reason: string = closeCodes[code].reason): Step {
   return {
-    session: { ...session, phase: 'closing', held: [], heldBytes: 0, refusals: new Map() },
+    session: { ...session, phase: 'closing', held: none, heldBytes: 0, refusals: noRefusals },
     effects: [{ kind: 'close', code, reason }],
   }
 }

@@ -8,13 +8,14 @@ import type { Clock } from '#engine/ops/clock.ts'
 import type { CloseCode } from '#protos/errors.ts'
 import { heartbeatMs, silentMsMax, sweepEveryMs, sweepLateMs } from '#protos/limits.ts'
 import type { Connection } from './connection.ts'
+import { Groups } from './groups.ts'
 
 export class Sockets {
   readonly open = new Map<number, Connection>()
   #clock: Clock
   #byWs = new WeakMap<WebSocket, Connection>()
   #addresses = new Map<string, number>()
-  #sessions = new Map<string, Set<Connection>>()
+  #sessions = new Groups<string, Connection>()
   #timer: NodeJS.Timeout
   #sweptAt: number
   #judgeFrom = 0
@@ -46,18 +47,18 @@ export class Sockets {
 
   identified(connection: Connection): void {
     const principal = connection.session.principal!
-    put(this.#sessions, principal.sessionId, connection)
+    this.#sessions.add(principal.sessionId, connection)
   }
 
   /** It serves no more. Its address is counted until the socket is gone. */
   ended(connection: Connection): void {
     const principal = connection.session.principal
     if (!principal) return
-    take(this.#sessions, principal.sessionId, connection)
+    this.#sessions.delete(principal.sessionId, connection)
   }
 
   closeSession(sessionId: string, code: CloseCode): void {
-    for (const connection of this.#sessions.get(sessionId) ?? []) connection.end(code)
+    for (const connection of this.#sessions.of(sessionId)) connection.end(code)
   }
 
   sweep(): void {
@@ -110,15 +111,3 @@ export class Sockets {
 }
 
 const ignore = () => {}
-
-function put(map: Map<string, Set<Connection>>, key: string, connection: Connection): void {
-  let set = map.get(key)
-  if (!set) map.set(key, (set = new Set()))
-  set.add(connection)
-}
-
-function take(map: Map<string, Set<Connection>>, key: string, connection: Connection): void {
-  const set = map.get(key)
-  set?.delete(connection)
-  if (set?.size === 0) map.delete(key)
-}

@@ -59,15 +59,14 @@ export function createUpgrade(deps: UpgradeDeps): (request: IncomingMessage, soc
   } as ConstructorParameters<typeof WebSocketServer>[0])
 
   return (request, socket, head) => {
-    socket.on('error', () => socket.destroy())
+    socket.on('error', destroyThis)
     const refusal = refuse(deps, request)
     if (refusal) return answer(socket, refusal)
     const client = deps.origins.clientOf(request)
     const address = addressKey(client.address)
     const offered = protocolsOf(request)
     const credential = credentialOf(deps, request, client, offered)
-    const url = new URL(request.url ?? '/', 'http://x')
-    const isChat = pathOf(request) === '/ws/chat'
+    const convId = convIdOf(request)
     server.handleUpgrade(request, socket, head, ws => {
       if (deps.openCount() >= socketsPerGatewayMax) {
         ws.on('error', () => {})
@@ -80,7 +79,7 @@ export function createUpgrade(deps: UpgradeDeps): (request: IncomingMessage, soc
       deps.accept({
         ws,
         address,
-        convId: isChat ? (url.searchParams.get('convId') ?? undefined) : undefined,
+        convId,
         credential,
       })
     })
@@ -145,6 +144,16 @@ function settled(access: Promise<Access>): Promise<Access> {
 function pathOf(request: IncomingMessage): string {
   const path = (request.url ?? '/').split('?')[0]!
   return path.startsWith('/api/') ? path.slice(4) : path
+}
+
+function convIdOf(request: IncomingMessage): string | undefined {
+  if (pathOf(request) !== '/ws/chat') return undefined
+  return new URL(request.url ?? '/', 'http://x').searchParams.get('convId') ?? undefined
+}
+
+/** One for all: a closure of its own would keep the whole handshake for as long as the socket lives. */
+function destroyThis(this: Duplex): void {
+  this.destroy()
 }
 
 function protocolsOf(request: IncomingMessage): string[] | undefined {
