@@ -14,6 +14,8 @@ export interface Inference {
   /** The text that it would send if it were let. */
   planned: string
   sentBytes: number
+  /** Pairs of (bytes so far, when), where a bench asked for them. */
+  sentAt?: number[]
   closedAt?: number
 }
 

@@ -86,6 +86,15 @@ export class WsClient {
     this.#closed()
   }
 
+  /** Reads nothing until `resume`: what comes waits in the kernel, then at the server. */
+  pause(): void {
+    this.#socket.pause()
+  }
+
+  resume(): void {
+    this.#socket.resume()
+  }
+
   #frame(opcode: number, body: Buffer): void {
     if (this.#isClosed) return
     const length = body.length

@@ -9,7 +9,7 @@ import { availableParallelism, tmpdir } from 'node:os'
 import path from 'node:path'
 import { writeSection } from '#load/kit/results.ts'
 import { sayCounts } from './crowd.ts'
-import { mutants, patchOf } from './mutant-list.ts'
+import { type Mutant, mutants, patchOf } from './mutant-list.ts'
 
 const root = path.resolve(import.meta.dirname, '../..')
 /** A cluster that does not even start is no proof of anything. */
@@ -49,7 +49,7 @@ const line = ({ name, noticed, isCaught, seconds }: Result) =>
   `| ${name} | ${isCaught ? noticed.join(', ') : `NOT CAUGHT (${noticed.join(', ') || 'nothing failed'})`} | ${seconds} |`
 
 async function runMutant(name: string): Promise<Result> {
-  const { faults, caughtBy, slotS } = mutants[name]!
+  const { tests, caughtBy } = mutants[name]!
   const scratch = mkdtempSync(path.join(tmpdir(), `parley-mutant-${name}-`))
   const began = performance.now()
   try {
@@ -60,10 +60,10 @@ async function runMutant(name: string): Promise<Result> {
     execFileSync('tar', ['-x', '-C', scratch], { input: archive })
     execFileSync('git', ['apply', patchOf(name)], { cwd: scratch, env: { ...process.env, GIT_DIR: '/nonexistent' } })
     symlinkSync(path.join(root, 'node_modules'), path.join(scratch, 'node_modules'))
-    const args = ['short', '--faults', faults.join(','), '--root', scratch, '--seed', '1']
-    const output = await run([...args, ...(slotS ? ['--slot', String(slotS)] : [])])
+    const output = await run(commandOf(mutants[name]!, scratch), scratch)
     if (!/\d+ passed, \d+ failed/.test(output)) throw new Error(`${name}: the run broke off:\n${output.slice(-3000)}`)
-    const noticed = [...output.matchAll(/^FAIL (C\d+|.*)/gm)].map(m => m[1]!)
+    const found = tests ? output.matchAll(/^FAILED \S+\n {2}(\S+)/gm) : output.matchAll(/^FAIL (C\d+|.*)/gm)
+    const noticed = [...new Set([...found].map(m => m[1]!))]
     return {
       name,
       noticed,
@@ -75,10 +75,20 @@ async function runMutant(name: string): Promise<Result> {
   }
 }
 
-function run(args: string[]): Promise<string> {
+/** The rigs are those of this checkout, against the copy; tests are the copy's own. */
+function commandOf({ faults, slotS, streams, tests }: Mutant, scratch: string): string[] {
+  if (tests) return [path.join(scratch, 'load/test.ts'), ...tests]
+  const rig = path.join(import.meta.dirname, 'run.ts')
+  const common = ['--root', scratch, '--seed', '1']
+  if (streams) return [rig, 'streams', '--runs', '60', '--parallel', '12', '--faults', streams.join(','), ...common]
+  const slot = slotS ? ['--slot', String(slotS)] : []
+  return [rig, 'short', '--faults', (faults ?? []).join(','), ...common, ...slot]
+}
+
+function run(command: string[], scratch: string): Promise<string> {
   return new Promise((resolve, reject) => {
-    const child = spawn(process.execPath, [path.join(import.meta.dirname, 'run.ts'), ...args], {
-      cwd: root,
+    const child = spawn(process.execPath, command, {
+      cwd: command[0]!.startsWith(scratch) ? scratch : root,
       stdio: ['ignore', 'pipe', 'inherit'],
     })
     let output = ''

@@ -50,6 +50,8 @@ export function planTurn(script: ScriptName, random: () => number): TurnPlan {
     reloadAt: Array.from({ length: Math.floor(random() * 3) }, random),
     rejoinAt: Array.from({ length: Math.floor(random() * 3) }, random),
   }
-  if (script === 'plain' && random() * 100 < stopPercent) plan.stopAt = stops[Math.floor(random() * stops.length)]!
+  const { stops: share } = scriptOf(script)
+  if (share !== undefined) plan.stopAt = share
+  else if (script === 'plain' && random() * 100 < stopPercent) plan.stopAt = stops[Math.floor(random() * stops.length)]!
   return plan
 }

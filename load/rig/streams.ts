@@ -44,7 +44,9 @@ const wholeFaults = [
   'f7-kill', 'f7-stop', 'f14', 'refused', 'all',
 ] as const
 const shortFaults = ['f1-exit', 'f2', 'f7-kill', 'f4-stop', 'all'] as const
-type StreamFault = FaultName | 'refused' | 'all'
+/** Faults that only this rig has: the model's server refuses connections; every process is lost at once. */
+export const ownFaults = ['refused', 'all'] as const
+export type StreamFault = FaultName | (typeof ownFaults)[number]
 
 export async function runStreams(options: StreamsOptions): Promise<number> {
   const runs = Number(options.runs ?? wholeRuns)
@@ -52,7 +54,10 @@ export async function runStreams(options: StreamsOptions): Promise<number> {
   const isWhole = runs >= wholeRuns && !options.faults
   const seed = Number(options.seed ?? randomInt(1, 2 ** 31))
   const random = mulberry32(seed)
-  const chosen = (options.faults?.split(',') ?? (runs >= wholeRuns ? wholeFaults : shortFaults)) as StreamFault[]
+  const given = options.faults?.split(',').filter(name => name !== '')
+  const chosen = (given ?? (runs >= wholeRuns ? wholeFaults : shortFaults)) as StreamFault[]
+  const unknown = chosen.filter(name => !(name in faults) && !(ownFaults as readonly string[]).includes(name))
+  if (unknown.length > 0) throw new Error(`no such fault: ${unknown.join(', ')}`)
   console.log(`seed ${seed}, ${runs} turns, ${parallel} at a time, faults: ${chosen.join(' ')}`)
   const began = performance.now()
   const upstream = await Upstream.start()
@@ -64,17 +69,18 @@ export async function runStreams(options: StreamsOptions): Promise<number> {
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, onSignal)
   const ended = new Set<string>()
   const asked: Asked[] = []
-  let isOver = false
+  let areCounted = false
   try {
     const tokens = await world.seed(parallel * 3 + abandonedTurns)
     const lanes: Lane[] = []
     for (let i = 0; i < parallel; i++)
       lanes.push(await Lane.make(world, tokens, i, asked, one => ended.has(one.questionId)))
     await Promise.all(lanes.map(lane => lane.open()))
-    if (!(await isSpread(world))) throw new Error('one engine owns nothing: its end would prove nothing')
-    const watch = watchEnds(world, asked, ended, () => isOver)
+    if (chosen.length > 0 && !(await isSpread(world)))
+      throw new Error('one engine owns nothing: its end would prove nothing')
+    const watch = watchEnds(world, asked, ended, () => areCounted)
     const waiting = planTurns(runs, random, runs >= wholeRuns)
-    const areStruck = false
+    let areStruck = false
     // Faults that are still to come find turns to hit, whatever the count.
     const more = () => waiting.shift() ?? (areStruck ? undefined : planTurn('plain', random))
     const playing = Promise.all(
@@ -83,26 +89,14 @@ export async function runStreams(options: StreamsOptions): Promise<number> {
       }),
     )
     const calm = () => waiting.length <= runs * (1 - calmShare)
-    let isPlayed = false
-    void playing.then(() => {
-      isPlayed = true
-    })
     playing.catch(() => {})
-    const strikes = await strike({
-      world,
-      upstream,
-      tokens,
-      chosen,
-      random,
-      asked,
-      ended,
-      calm,
-      isOver: () => isPlayed,
-    })
+    const isOver = () => waiting.length === 0
+    const strikes = await strike({ world, upstream, tokens, chosen, random, asked, ended, calm, isOver })
+    areStruck = true
     await playing
     // The last chat.done may still be made again.
     await sleep(limits.doneMs)
-    isOver = true
+    areCounted = true
     await watch
     await Promise.all(lanes.map(lane => lane.close()))
     const views = lanes.flatMap(lane => lane.viewers.flatMap(v => v.views))
@@ -141,7 +135,7 @@ export async function runStreams(options: StreamsOptions): Promise<number> {
     if (isWhole) writeSection('Streams', text)
     return sayCounts(counts)
   } finally {
-    isOver = true
+    areCounted = true
     await world.stop()
     upstream.stop()
   }
@@ -180,7 +174,7 @@ async function strike(options: {
   calm: () => boolean
   isOver: () => boolean
 }): Promise<Strike[]> {
-  const { world, upstream, chosen, random, calm, isOver } = options
+  const { world, upstream, chosen, random, ended, calm, isOver } = options
   const strikes: Strike[] = []
   while (!calm()) await sleep(50)
   for (let n = 0; chosen.length > 0 && (n < chosen.length || !isOver()); n++) {
@@ -204,7 +198,8 @@ async function strike(options: {
       if (played.fired === 0) entry.problems = played.problems ?? []
     }
     entry.end = performance.now()
-    console.log(`${entry.code}: ${((entry.end - begin) / 1000).toFixed(1)} s, hit ${entry.fired} times`)
+    const seconds = ((entry.end - begin) / 1000).toFixed(1)
+    console.log(`${entry.code}: ${seconds} s, hit ${entry.fired} times; ${ended.size} turns ended so far`)
     await sleep(pauseMs)
   }
   return strikes

@@ -50,6 +50,7 @@ export class Play {
   /** The bytes of a chunk with these words, counted as sent. */
   chunk(text: string): string {
     this.#inference.sentBytes += Buffer.byteLength(text)
+    this.#inference.sentAt?.push(this.#inference.sentBytes, performance.now())
     return line({ delta: { content: text }, finish_reason: null })
   }
 
@@ -63,10 +64,13 @@ export class Play {
   async stream(till = this.tokens, of = this.tokens): Promise<void> {
     const tokens = wordsOf(this.run, this.round, this.attempt, of)
     this.plan(tokens.join(''))
-    for (const token of tokens.slice(0, till)) {
+    const begun = performance.now()
+    for (const [i, token] of tokens.slice(0, till).entries()) {
       if (this.isClosed) return
       this.raw(this.chunk(token))
-      if (this.gapMs > 0) await sleep(this.gapMs)
+      // By the plan, not from one to the next: a rate that is named is kept.
+      const waitMs = begun + (i + 1) * this.gapMs - performance.now()
+      if (waitMs > 0) await sleep(waitMs)
     }
   }
 

@@ -15,6 +15,8 @@ export interface Script {
   inferences: number
   /** Word in `error{UPSTREAM}`. */
   reason?: string
+  /** Somebody stops it after this share of the expected length. */
+  stops?: number
   /** Takes so long that it is left out of a short run. */
   isLong?: boolean
   /** Tasks titled with the run's id that there are at the end. */
@@ -269,6 +271,9 @@ export const scripts = {
       p.response.end()
     },
   },
+  // --- stopped while the model says nothing ------------------------------------------------------------------------------
+  'silent-and-stopped': { ...whole, finish: 'stopped', text: 'prefix', stops: 0.7, play: midway(hang) },
+  'never-begun-and-stopped': { ...whole, finish: 'stopped', text: 'none', stops: 0.3, play: hang },
   // --- tools -------------------------------------------------------------------------------------------------------------
   tool: { ...whole, tasks: 1, play: rounds(p => [add(p)]) },
   'tools-parallel': { ...whole, tasks: 2, play: rounds(p => [add(p), add(p, 'call_b', ' b')]) },

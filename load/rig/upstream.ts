@@ -33,13 +33,17 @@ export class Upstream {
   readonly #servers: Server[]
   #port = 0
 
-  private constructor() {
+  readonly #keepsTimes: boolean
+
+  private constructor(keepsTimes: boolean) {
+    this.#keepsTimes = keepsTimes
     this.#server = this.#make()
     this.#servers = [this.#server]
   }
 
-  static async start(): Promise<Upstream> {
-    const upstream = new Upstream()
+  /** `keepsTimes`: when each byte left is kept with its inference. */
+  static async start(keepsTimes = false): Promise<Upstream> {
+    const upstream = new Upstream(keepsTimes)
     await upstream.#listen()
     return upstream
   }
@@ -95,6 +99,7 @@ export class Upstream {
     const attempt = (this.#attempts.get(key) ?? 0) + 1
     this.#attempts.set(key, attempt)
     const inference: Inference = { run, round, attempt, at: performance.now(), planned: '', sentBytes: 0 }
+    if (this.#keepsTimes) inference.sentAt = []
     this.inferences.push(inference)
     // Before the answer is whole, this is the client that went away: a stop, or a process that ended.
     response.on('close', () => {
