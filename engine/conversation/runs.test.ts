@@ -135,6 +135,17 @@ test('[T7] stopping a running turn aborts it; every stop is acked with the answe
   assert.deepEqual([last(s)['content'], last(s)['finish']], ['part', 'stopped'])
 })
 
+test('[T5] only turns behind the one that went are told that they moved', () => {
+  const s = Scenario.group()
+  for (let n = 1; n <= 4; n++) s.chat(n % 2 ? ann : ben, `q${n}`, n)
+  s.start()
+  // Queued: 2, 3, 4.
+  const stopped = s.as(cat, { type: 'chat.stop', messageId: s.state.runs[2]!.answerId })
+  assert.deepEqual(places(stopped), [[ben, idOf(4, 'd'), 2]])
+  const last = s.as(cat, { type: 'chat.stop', messageId: s.state.runs[2]!.answerId })
+  assert.deepEqual(places(last), [])
+})
+
 test('[T8] stopping a queued turn ends it without a start', () => {
   const s = Scenario.group()
   s.chat(ann, 'q1', 1)

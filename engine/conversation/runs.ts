@@ -193,8 +193,9 @@ export function end(step: Step, run: Run, finish: Finish, tokens: Tokens): void 
   const stops = new Map(step.state.stops)
   stops.delete(run.id)
   const ended = [{ questionId: run.questionId, answerId: run.answerId, seq }, ...step.state.ended]
+  const place = step.state.runs.findIndex(r => r.id === run.id)
   step.set({ runs: step.state.runs.filter(r => r.id !== run.id), stops, ended: ended.slice(0, endedRunsMax) })
-  if (run.status === 'queued') tellMoves(step)
+  if (run.status === 'queued') tellMoves(step, place)
 }
 
 /** Any member may stop any turn, by the answer's id or the question's (T7, T8). */
@@ -259,8 +260,9 @@ function tellPlace(step: Step, run: Run): void {
   })
 }
 
-function tellMoves(step: Step): void {
-  for (const run of step.state.runs) if (run.status === 'queued') tellPlace(step, run)
+/** Turns from this place on have moved; those before have not. */
+function tellMoves(step: Step, from = 0): void {
+  for (const run of step.state.runs.slice(from)) if (run.status === 'queued') tellPlace(step, run)
 }
 
 function hex(bytes: Uint8Array): string {
