@@ -115,6 +115,7 @@ async function serve({ port, worker, nodeId, incarnation }: WorkerData, config: 
             log,
             metrics,
           }),
+    titles: config.AI_TITLES,
     budget: createBudget({ pool: database.pool, named, limits: budgetLimitsOf(config), log, metrics }),
     systemPrompt: readSystemPrompt(config.SYSTEM_PROMPT_FILE),
     limits: {

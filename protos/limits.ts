@@ -55,6 +55,8 @@ export const badFramesWindowMs = 10_000
 export const framesPerSecondMax = 50
 export const controlFramesPerSecondMax = 100
 export const floodSecondsMax = 5
+/** Removals of which a socket was told by its gateway, until the owner's own notice comes, which is then not told again. */
+export const farewellsKeptMax = 100
 export const floodWindowMs = 10_000
 export const socketsPerUserMax = 10
 export const socketsPerGatewayMax = 20_000
@@ -246,6 +248,12 @@ export const outputTokensMax = 1024
 export const contextEventsMax = 400
 /** How often a request that waits for an answer looks whether its turn waits for the model's quota. */
 export const chatPostponedLookMs = 1000
+/** A title is asked for so long after a turn was done: whoever writes again at once is not kept waiting by it. */
+export const titleAskMs = 1000
+export const titleTokensMax = 24
+/** Characters of a question and of an answer that a title is made from, and of the title. */
+export const titlePartCharsMax = 600
+export const titleCharsShown = 80
 /** Tokens of all turns in a day above this share of the ceiling: the log warns. */
 export const budgetAlarmShare = 0.8
 /** The store of budgets is asked so often, with pauses that double, before a turn fails or its cost stays as reserved. */

@@ -28,6 +28,8 @@ export interface Context {
   toolbox: Toolbox | undefined
   /** Absent: turns cost nothing that anybody counts. */
   budget: Budget | undefined
+  /** Whether conversations without a title are given one. */
+  titles: boolean
   systemPrompt: string
   world: World
   epochOf(shard: number): number | undefined

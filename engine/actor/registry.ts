@@ -56,6 +56,8 @@ export interface RegistryDeps {
   toolbox?: Toolbox
   /** Absent: what turns cost is not counted. */
   budget?: Budget
+  /** Whether `ai` conversations without a title are given one; absent: they are not. */
+  titles?: boolean
   systemPrompt: string
   limits: { scale: number; groupMembersMax: number; idempotencyDays: number }
   epochOf(shard: number): number | undefined
@@ -102,6 +104,7 @@ export function createRegistry(deps: RegistryDeps): Registry {
     provider: deps.provider,
     toolbox: deps.toolbox,
     budget: deps.budget,
+    titles: deps.titles ?? false,
     systemPrompt: deps.systemPrompt,
     world: worldOf(deps),
     epochOf: shard => deps.epochOf(shard),

@@ -48,6 +48,7 @@ export class Turn {
   /** Wall ms after which nobody waits for quota any more. */
   readonly #quotaUntil: number
   readonly #purse: Purse
+  readonly #trace: string
   readonly #startedAt: number
   readonly #abort = new AbortController()
   readonly #context: Context
@@ -57,6 +58,7 @@ export class Turn {
   constructor(run: Run, context: Context, offer: () => void, before?: { quotaTries: number; spent: Tokens }) {
     this.runId = run.id
     this.requester = run.requester
+    this.#trace = run.trace
     this.#purse = new Purse(run.id, run.requester, context)
     this.#quotaTries = before?.quotaTries ?? 0
     this.#quotaUntil = (run.startedAt ?? context.clock.now()) + quotaWaitMsMax
@@ -76,6 +78,11 @@ export class Turn {
   /** Tokens of the turn so far. */
   get spent(): Tokens {
     return this.#spent
+  }
+
+  /** What came of it, for whoever names the conversation. */
+  get exchange(): { runId: string; requester: string; answer: string; trace: string } {
+    return { runId: this.runId, requester: this.requester, answer: this.#full, trace: this.#trace }
   }
 
   /** At its tools, or waiting for a person: another owner can go on with it. */

@@ -11,6 +11,8 @@ import { assistantId, nameId } from '#protos/ids.ts'
 import { contextEventsMax, contextTokensMax, replayBytesMax, slotRetryMs, toolsParallelMax } from '#protos/limits.ts'
 import type { Context } from './context.ts'
 import type { ModelCall, TurnMessage } from './ports.ts'
+import { roundsOf } from './rounds.ts'
+import { Titler } from './titler.ts'
 import { Turn } from './turn.ts'
 
 const contextTriesMax = 5
@@ -24,6 +26,7 @@ export class Turns {
   #waitsForSlotOf: string | undefined
   /** Wall ms for which a timer is set: the next approval that runs out. */
   #expiryAt = 0
+  readonly #titler: Titler
   /** The question of the running turn, as far as it was read here. */
   #hint = ''
   /** The turn that waits for the provider's quota, and since then has no slot. `askAt`: monotonic ms. */
@@ -40,6 +43,7 @@ export class Turns {
     this.#context = context
     this.#offer = offer
     this.#apply = apply
+    this.#titler = new Titler(context, offer)
   }
 
   get isLive(): boolean {
@@ -52,6 +56,10 @@ export class Turns {
 
   /** What the machine is owed next, by the committed state; undefined when nothing is due. */
   next(state: State, at: number, mono: number): RunEvent | undefined {
+    return this.#next(state, at, mono) ?? this.#titler.next(state, at, mono)
+  }
+
+  #next(state: State, at: number, mono: number): RunEvent | undefined {
     const run = runningOf(state)
     if (!run) {
       const first = state.runs[0]
@@ -84,6 +92,7 @@ export class Turns {
 
   /** Called whenever the committed state changed: asks for slots, lets go of what ended. */
   tend(state: State): void {
+    this.#titler.tend(state)
     const turn = this.#turn
     if (turn) {
       const run = state.runs.find(r => r.id === turn.runId)
@@ -92,6 +101,7 @@ export class Turns {
         turn.stored(run.text.length, this.#context.clock.mono())
         this.#advance(turn, run, state)
       } else {
+        if (turn.end?.finish === 'stop') this.#titler.consider(state, { ...turn.exchange, question: this.#hint })
         turn.drop()
         this.#turn = undefined
         this.#context.slotFreed(turn.requester)
@@ -192,11 +202,13 @@ export class Turns {
   }
 
   refuseRest(state: State): void {
+    this.#titler.drop()
     this.#turn?.refuseRest(runningOf(state)?.text ?? '')
   }
 
   /** The conversation is another's: nothing of ours is stored any more. */
   drop(): void {
+    this.#titler.drop()
     this.#turn?.drop()
     this.#turn = undefined
   }
@@ -291,23 +303,4 @@ export class Turns {
     })
     return [...lines, ...roundsOf(run)]
   }
-}
-
-/** The rounds of a turn as the model knows them: what it said and called, and what came of it. */
-function roundsOf(run: Run): TurnMessage[] {
-  const messages: TurnMessage[] = []
-  const bytes = Buffer.from(run.text)
-  let from = 0
-  for (let round = 0; round < roundOf(run); round++) {
-    const calls = run.calls.filter(c => c.round === round)
-    const to = calls[0]?.atBytes ?? from
-    messages.push({
-      role: 'assistant',
-      content: bytes.subarray(from, to).toString(),
-      calls: calls.map(({ callId, name, arguments: args }) => ({ id: callId, name, arguments: args })),
-    })
-    for (const { callId, result } of calls) messages.push({ role: 'tool', callId, content: result ?? '' })
-    from = to
-  }
-  return messages
 }

@@ -84,3 +84,13 @@ test('[M5] an address is a short name and a colon, a mention, or both', () => {
   assert.equal(withoutAddress('@Assistant, hello'), 'hello')
   assert.equal(withoutAddress('@assistants are fun'), '@assistants are fun')
 })
+
+test('[M15] asked for a title it gives the first words of the question', () => {
+  const ask = (question: string) =>
+    replyTo([
+      { role: 'system', content: 'Give this conversation a title of at most six words.' },
+      { role: 'user', content: `Question: ${question}\n\nAnswer: something` },
+    ]).deltas.join('')
+  assert.equal(ask('@assistant how do I water the plants in winter?'), 'How do I water the plants')
+  assert.equal(ask('?!'), 'A conversation')
+})

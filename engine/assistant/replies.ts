@@ -34,6 +34,8 @@ export function replyTo(messages: readonly ChatMessage[], tools: readonly string
       delayMs: () => delayMs,
     }
   }
+  const named = messages[0]?.role === 'system' && /^Give this conversation a title\b/.test(messages[0].content)
+  if (named) return { deltas: wordDeltas(titleFor(last)), calls: [], isExact: false, delayMs: () => 0 }
   const delayMs = (n: number) => 15 + ((n * 7) % 11)
   const next = tools.includes('list_tasks') ? errandIn(messages) : undefined
   if (next && 'calls' in next) {
@@ -46,6 +48,14 @@ export function replyTo(messages: readonly ChatMessage[], tools: readonly string
     return { deltas: [], calls, isExact: false, delayMs }
   }
   return { deltas: wordDeltas(next?.say ?? answerTo(messages)), calls: [], isExact: false, delayMs }
+}
+
+/** A title out of the first words of what was asked. */
+function titleFor(exchange: string): string {
+  const question = /^Question: ([^\n]*)/.exec(exchange)?.[1] ?? exchange
+  const words = withoutAddress(question).match(/[\p{L}\p{N}][\p{L}\p{M}\p{N}'’-]*/gu) ?? []
+  const title = words.slice(0, 6).join(' ')
+  return title === '' ? 'A conversation' : `${title.charAt(0).toUpperCase()}${title.slice(1)}`
 }
 
 /** A misbehaviour that the last message asks for: `#fault cut`. For tests, and for people who want to see it. */

@@ -9,8 +9,7 @@ import type { CommandEvent } from './events.ts'
 import { endAll } from './runs.ts'
 import { isMember, type Member, type State } from './state.ts'
 import type { Step } from './step.ts'
-
-const defaultTitle = 'New Conversation'
+import { defaultTitle } from './title.ts'
 
 export function create(step: Step, event: CommandEvent<Command<'conversation.create'>>): void {
   const { command, from } = event

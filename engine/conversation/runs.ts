@@ -10,6 +10,7 @@ import type { Requester } from './effects.ts'
 import type { CommandEvent, RunEvent, Tokens, World } from './events.ts'
 import { isMember, type Run, replaceRun as replace, runningOf, type State } from './state.ts'
 import type { Step } from './step.ts'
+import { titled } from './title.ts'
 import { typingEnd, typingOn } from './typing.ts'
 
 const endedRunsMax = 32
@@ -64,6 +65,7 @@ export function tellBusy(step: Step, from: Requester, messageId: string): void {
 }
 
 export function runStep(step: Step, event: RunEvent): void {
+  if (event.kind === 'run.titled') return titled(step, event)
   const run = step.state.runs.find(r => r.id === event.runId)
   // A late event of a run that ended meanwhile (stopped, deleted) changes nothing: each run ends once (T9).
   if (!run) return

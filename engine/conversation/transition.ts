@@ -34,6 +34,7 @@ export function transition(state: State, event: Event, world: World): Decision {
     case 'run.called':
     case 'run.returned':
     case 'run.postponed':
+    case 'run.titled':
     case 'run.expired':
     case 'run.end':
       runStep(step, event)

@@ -188,6 +188,7 @@ export const settings = {
     entry => parseToolPermission(entry) !== undefined,
     'What the assistant’s tools may do, as name=auto|ask|off, comma separated. delete_task asks, the others act at once.',
   ),
+  AI_TITLES: flag(true, 'Whether the model gives conversations with the assistant a title after their first answer.'),
   AI_TOKENS_PER_DAY: checked(
     number(500_000, 0, 1e12, 'tokens', 'Tokens of one user’s turns in a UTC day, times RATE_LIMIT_SCALE. 0: no limit.'),
     Number.isInteger,

@@ -58,6 +58,8 @@ export async function startStack(env: Record<string, string> = {}): Promise<Stac
     BCRYPT_COST: '4',
     DATABASE_POOL_MAX: '4',
     RATE_LIMIT_SCALE: '1000',
+    // Scripted models answer what a test asks, and nothing else.
+    AI_TITLES: '0',
     SOCKETS_PER_ADDRESS: '0',
     OPENAI_BASE_URL: 'http://127.0.0.1:1/v1',
     OPENAI_API_KEY: 'test',

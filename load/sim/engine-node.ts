@@ -152,6 +152,7 @@ export class EngineNode {
     return {
       DATABASE_URL: 'postgresql://sim/sim',
       RATE_LIMIT_SCALE: '1000',
+      AI_TITLES: '0',
       // An address of its own, and one that needs no certificates.
       ENGINE_HOST: `127.0.1.${this.name.slice(1)}`,
       ENGINE_PORT: String(grpcPort),
