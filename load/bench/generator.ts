@@ -8,7 +8,17 @@ import { type Sender, type WireName, wires } from './wires.ts'
 export type ToGenerator =
   | { kind: 'open'; wire: WireName; url: string; senders: Sender[]; idle?: boolean }
   /** `senders`: only the first so many send; a burst is sent in one turn. */
-  | { kind: 'step'; rate: number; burst: number; senders: number; warmMs: number; runMs: number; drainMs: number }
+  | {
+      kind: 'step'
+      rate: number
+      burst: number
+      senders: number
+      /** Deliveries of each send that are waited for; none when not given. */
+      fanOut?: number
+      warmMs: number
+      runMs: number
+      drainMs: number
+    }
   | { kind: 'closed'; senders: number; warmMs: number; runMs: number }
   | { kind: 'end' }
 
@@ -118,9 +128,11 @@ async function step(order: Extract<ToGenerator, { kind: 'step' }>): Promise<Meas
     tick()
   })
   let from = first
+  // Not over with the last ack: the last deliveries may still be on their way.
+  const owed = (total - first) * (order.fanOut ?? 0)
   for (const until = performance.now() + order.drainMs; performance.now() < until; ) {
     while (from < total && ackedAt[from]! > 0) from++
-    if (from >= total) break
+    if (from >= total && delivered >= owed) break
     await new Promise(resolve => setTimeout(resolve, 5))
   }
   return summary(first, total, performance.now() - measuredFrom, late)

@@ -134,7 +134,7 @@ async function measureSubject(subject: Subject): Promise<Partial<Figures>> {
   for (const rate of fanRates) {
     // Bursts from one sender; every member gets each.
     const sends = Math.max(burst, Math.round(rate / roomSize))
-    const m = await load.measure({ kind: 'step', rate: sends, burst, senders: 1, ...span })
+    const m = await load.measure({ kind: 'step', rate: sends, burst, senders: 1, fanOut: roomSize, ...span })
     const perSecond = (m.delivered * 1000) / m.ms
     const holds = m.acked === m.due && m.delivered >= m.due * roomSize && m.ackMs.p99 < p99MsMax.w2
     say(
