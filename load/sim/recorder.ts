@@ -122,7 +122,12 @@ export class Recorder {
         this.#kernel.note(
           `socket ${number} was added to ${String(f['conversationId']).slice(-4)} at ${f['conversation'].headSeq}`,
         )
-        if (room!.removedAt !== undefined) room!.stream = this.#stream(number, line, f['conversationId'])
+        if (room!.removedAt !== undefined) {
+          // What was asked before may be answered now.
+          const asked = room!.stream.items.filter(item => item.kind === 'join' && room!.joining.includes(item.id))
+          room!.stream = this.#stream(number, line, f['conversationId'])
+          room!.stream.items.push(...asked)
+        }
         room!.removedAt = undefined
         this.#keep(room!, { kind: 'head', seq: f['conversation'].headSeq })
         return
