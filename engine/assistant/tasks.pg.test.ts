@@ -5,8 +5,8 @@ import { after, before, test } from 'node:test'
 import { silentLog } from '#engine/ops/log.ts'
 import { type Database, openOrm } from '#engine/storage/orm.ts'
 import { type TestDatabase, testDatabase } from '#load/kit/postgres.ts'
+import { recordCall } from './fixtures/recorded-call.ts'
 import { createTasks, KeyConflict, type TaskRequest, type Tasks, type ToolResult } from './tasks.ts'
-import { canonicalHash } from './tools.ts'
 
 let database: TestDatabase
 let gateway: Database
@@ -103,7 +103,7 @@ test('K-02 test_add_task_unauthorized: another’s user_id is refused and record
   refused(await run('add_task', { title: 'a', user_id: ana }, { door: 'turn' }), 'InvalidInput')
 })
 
-test('K-03 test_list_tasks_all, _pending, _completed, _limit', async () => {
+test('K-03 test_list_tasks_all, test_list_tasks_pending, test_list_tasks_completed, test_list_tasks_limit', async () => {
   await people()
   const ids = [await add('milk'), await add('bread'), await add('50% of eggs')]
   await add('not hers', ben)
@@ -124,7 +124,7 @@ test('K-03 test_list_tasks_all, _pending, _completed, _limit', async () => {
   for (const limit of [0, 101, 1.5, '5']) refused(await run('list_tasks', { limit }), 'InvalidInput')
 })
 
-test('K-04 test_complete_task_success, _already_completed, _unauthorized, _not_found', async () => {
+test('K-04 test_complete_task_success, test_complete_task_already_completed, test_complete_task_unauthorized, test_complete_task_not_found', async () => {
   await people()
   const id = await add('milk')
   const done = await run('complete_task', { task_id: id })
@@ -138,7 +138,7 @@ test('K-04 test_complete_task_success, _already_completed, _unauthorized, _not_f
   assert.equal((await rowsOf(ben))[0].completed_at, null)
 })
 
-test('K-05 test_delete_task_success, _not_found, _unauthorized: others’ rows stay, the record stays', async () => {
+test('K-05 test_delete_task_success, test_delete_task_not_found, test_delete_task_unauthorized: others’ rows stay, the record stays', async () => {
   await people()
   const [id, theirs] = [await add('milk'), await add('milk', ben)]
   const gone = await run('delete_task', { task_id: id })
@@ -154,7 +154,7 @@ test('K-05 test_delete_task_success, _not_found, _unauthorized: others’ rows s
   assert.equal(rows.length, 1)
 })
 
-test('K-06 test_update_task_title, _description, _both, _invalid: only what was given changes', async () => {
+test('K-06 test_update_task_title, test_update_task_description, test_update_task_both, test_update_task_invalid: only what was given changes', async () => {
   await people()
   const id = await add('eggs')
   const row = async () => (await rowsOf(ana)).map(({ title, description }) => [title, description])[0]
@@ -218,26 +218,9 @@ test('K-11 every execution leaves one record with user, tool and time', async ()
 
 // --- calls of a turn ---------------------------------------------------------------------------------------------------------
 
-/** A call as the journal leaves it in the ledger. */
 async function called(name: string, args: object, approval: 'auto' | 'required', decision?: 'approve' | 'reject') {
-  const runId = randomUUID()
-  const conversation = randomUUID()
-  await owner.pool.query(
-    `insert into conversation (id, shard_id, kind, created_by, created_at) values ($1, 0, 'ai', $2, now())`,
-    [conversation, ana],
-  )
-  await owner.pool.query(
-    `insert into ai_run (id, conversation_id, shard_id, requester, question_id, question_seq, client_message_id, answer_id, status, created_at)
-     values ($1, $2, 0, $3, $1, 1, $1, $1, 'running', now())`,
-    [runId, conversation, ana],
-  )
-  await owner.pool.query(
-    `insert into tool_call (run_id, call_id, conversation_id, answer_id, requester, round, ordinal, at_bytes, name, arguments, arguments_hash,
-                            approval, decision, called_at)
-     values ($1, 'c1', $2, $1, $3, 0, 0, 0, $4, $5, $6, $7, $8, now())`,
-    [runId, conversation, ana, name, JSON.stringify(args), canonicalHash(name, args), approval, decision ?? null],
-  )
-  return { runId, key: { kind: 'call', runId, callId: 'c1' } as const }
+  const { runId, callId } = await recordCall(owner.pool, ana, name, args, approval, decision)
+  return { runId, key: { kind: 'call', runId, callId } as const }
 }
 const inTurn = (name: string, args: unknown, key: TaskRequest['key'], userId = ana): Promise<ToolResult> =>
   createTasks(engine.pool).run({ userId, name, args, door: 'turn', ...(key ? { key } : {}) })
