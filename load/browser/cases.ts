@@ -151,9 +151,9 @@ export const cases: Case[] = [
     'questions wait their turn, one can be taken back, and the first names the conversation',
     async ({ ada }) => {
       await ada.ask()
-      await ada.write('#stream words=150 delay_ms=20')
+      await ada.write('#stream words=900 delay_ms=20')
       await ada.page.getByRole('button', { name: 'Stop the answer' }).waitFor()
-      await ada.list.getByRole('link', { name: '#stream words=150' }).waitFor()
+      await ada.list.getByRole('link', { name: '#stream words=900' }).waitFor()
       await ada.write('The second question')
       const second = ada.row('The second question')
       await second.getByText('Queued, 1 before yours').waitFor()

@@ -27,8 +27,7 @@ export const dialogueCases: Case[] = [
       )
       await asked(ana, 'and add eggs')
       assert.deepEqual([await calls(ana), await open(ana)], [['add_task done'], ['bread', 'eggs', 'milk']])
-      ana.expected = awayNoise
-      for (const person of stage.people) person.expected = awayNoise
+      for (const person of here(stage)) person.expected = awayNoise
       await stage.endEverything()
       await asked(ana, 'mark milk done', awayMs)
       assert.deepEqual(await calls(ana), ['list_tasks done', 'complete_task done'])
@@ -36,7 +35,7 @@ export const dialogueCases: Case[] = [
       assert.deepEqual(await done(ana), ['milk'])
       await stage.picture(ana, 'dialogue-a')
       await left(stage, ana)
-      for (const person of stage.people) {
+      for (const person of here(stage)) {
         await person.page.reload()
         person.expected = undefined
       }
@@ -114,6 +113,7 @@ export const dialogueCases: Case[] = [
         .getByText(/^Waiting for/)
         .waitFor()
       assert.equal(await waiting(finn).getByRole('button').count(), 0, 'not Finn’s to decide')
+      assert.equal(await finn.list.getByText('is writing…').count(), 0, 'it waits, so it does not write')
       await stage.picture(finn, 'dialogue-d')
       await waiting(dora).getByRole('button', { name: 'Don’t allow' }).click()
       await answered(dora)
@@ -131,6 +131,8 @@ export const dialogueCases: Case[] = [
     },
   ],
 ]
+
+const here = (stage: Stage) => stage.people.filter(person => !person.page.isClosed())
 
 async function newcomer(stage: Stage, name: string): Promise<Person> {
   const person = await Person.open(stage.browser, stage.url, name, { viewport: { width: 1440, height: 900 } })

@@ -112,13 +112,16 @@ export class Person {
     await this.log.getByText(`You added ${other.name}`).waitFor()
   }
 
-  /** Comes back when what was written stands in the log as its last row. */
+  /** Comes back when what was written has its row in the log. */
   async write(text: string): Promise<void> {
-    const last = () => this.log.evaluate(log => [...log.querySelectorAll('article')].at(-1)?.dataset['key'] ?? '')
-    const before = await last()
+    const own = (): Promise<string[]> =>
+      this.log.evaluate(log =>
+        [...log.querySelectorAll('[data-key^="c:"]')].map((row: typeof log) => row.getAttribute('data-key')),
+      )
+    const before = await own()
     await this.field.fill(text)
     await this.field.press('Enter')
-    await becomes(async () => (await last()) !== before, true, `“${text}” is in the log`)
+    await becomes(async () => (await own()).some(key => !before.includes(key)), true, `“${text}” is in the log`)
   }
 
   async open(conversation: string): Promise<void> {

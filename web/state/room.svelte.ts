@@ -89,16 +89,15 @@ export class Room {
   readonly typists: readonly string[] = $derived.by(() => [...this.typing.keys()])
   /** Titles of the tasks that its calls told of, by id. */
   readonly taskTitles = $derived.by(() => titlesOf(this.timeline.calls))
-  /** Whether the assistant waits here for this person to decide; known of opened rooms. */
-  readonly asksMe: boolean = $derived.by(() => {
+  /** Calls of the answer being written that wait for somebody's decision; known of opened rooms. */
+  readonly undecided: readonly TimelineCall[] = $derived.by(() => {
     const open = new Set(this.timeline.answers.map(a => a.messageId))
-    return this.timeline.calls.some(
-      call =>
-        open.has(call.messageId) &&
-        stateOf(call, true) === 'waiting' &&
-        this.mayDecide(this.requesterOf(call.messageId)),
-    )
+    return this.timeline.calls.filter(call => open.has(call.messageId) && stateOf(call, true) === 'waiting')
   })
+  /** Whether the assistant waits here for this person to decide. */
+  readonly asksMe: boolean = $derived.by(() =>
+    this.undecided.some(call => this.mayDecide(this.requesterOf(call.messageId))),
+  )
   /** The answer that is being written, if any. */
   readonly running = $derived.by(() => this.timeline.answers[0])
 
