@@ -260,7 +260,7 @@ export class Hub implements EngineSink {
     } else if (type === 'conversation.removed') {
       const seat = peer.seats.get(id)
       if (!seat) {
-        if (!heads) peer.outbox.control(frame)
+        if (!heads && !this.rooms.farewells.takeTold(peer, id)) peer.outbox.control(frame)
         return
       }
       // Removed before `ready` was read, and there again in it: the table knows.

@@ -74,7 +74,7 @@ async function repair(
       if (own.has(id) || seat.until !== Number.POSITIVE_INFINITY) continue
       const left = await reads.lastLeft(id, userId)
       if (peer.seats.get(id) !== seat) continue
-      seat.farewell ??= frameText(JSON.stringify({ type: 'conversation.removed', ts: ts(), conversationId: id }))
+      hub.rooms.farewells.bid(seat)
       seat.until = Math.max(left ?? 0, 0)
       if (seat.last >= seat.until) hub.rooms.leave(seat)
       else hub.rooms.fill(seat.room, seat.until)

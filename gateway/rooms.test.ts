@@ -167,6 +167,45 @@ test('H5 a removed user gets the event that removes, the notice, and nothing aft
   }
 })
 
+test('H5 a removal that is read from the log brings its notice along, and the owner’s later one is known', async () => {
+  for (const [isSlow, isTold] of [
+    [false, false],
+    [true, false],
+    [false, true],
+  ]) {
+    const r = rig()
+    const { peer, wire } = r.peer('u')
+    const other = r.peer('v')
+    const seat = r.rooms.sit(peer, id, 0)
+    r.rooms.sit(other.peer, id, 0)
+    if (isSlow) wire.waiting = 1e9
+    if (isTold) seat.farewell = frameText('{"type":"conversation.removed"}')
+    // Stored, and lost with the owner.
+    r.commit(r.event(1), false)
+    r.commit(r.event(2, { kind: 'room.member_left', leaver: 'u' }), false)
+    r.commit(r.event(3))
+    await r.settle()
+    wire.waiting = 0
+    if (peer.outbox.poll(1)) await r.rooms.catchUp(peer)
+    await r.settle()
+    const last = wire.got.at(-1)!
+    assert.deepEqual(
+      wire.got.map(f => f['seq'] ?? f['type']),
+      [1, 2, 'conversation.removed'],
+    )
+    if (!isTold) assert.deepEqual([last['conversationId'], typeof last['ts']], [id, 'string'])
+    assert.equal(peer.seats.size, 0)
+    assert.deepEqual(seqs(other.wire), [1, 2, 3])
+    assert.equal(r.rooms.farewells.takeTold(peer, id), !isTold)
+    assert.equal(r.rooms.farewells.takeTold(peer, id), false)
+    // Added again, the next removal is told as ever.
+    r.rooms.farewells.bid(r.rooms.sit(peer, id, 3))
+    r.rooms.leave(peer.seats.get(id)!)
+    r.rooms.sit(peer, id, 3)
+    assert.equal(r.rooms.farewells.takeTold(peer, id), false)
+  }
+})
+
 test('H4 a replay that the socket cannot take goes on from the log, and room.joined stays behind it', async () => {
   const r = rig()
   const { peer, wire } = r.peer('u')

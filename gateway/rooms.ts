@@ -10,6 +10,7 @@ import type { Log } from '#engine/ops/log.ts'
 import type { Metrics } from '#engine/ops/metrics.ts'
 import { assistantId } from '#protos/ids.ts'
 import { catchUpEventsMax, receiptMembersMax } from '#protos/limits.ts'
+import { Farewells } from './farewells.ts'
 import { type Framed, frameText } from './framing.ts'
 import { type FramedEvent, LogReads } from './log-reads.ts'
 import { type Chunk, firstChunk, noneBehind, noSeats, type Peer, type PendingDone, Room, Seat } from './peer.ts'
@@ -42,6 +43,7 @@ export class Rooms {
   readonly all = new Map<string, Room>()
   /** Peers with seats to be caught up. */
   readonly behind = new Set<Peer>()
+  readonly farewells: Farewells
   #deps: RoomsDeps
   #log: LogReads
   /** Answers that came from the log instead of the link; their chat.done may have been lost. */
@@ -50,6 +52,7 @@ export class Rooms {
   constructor(deps: RoomsDeps) {
     this.#deps = deps
     this.#log = new LogReads(deps)
+    this.farewells = new Farewells(deps.clock)
   }
 
   // --- seats ---------------------------------------------------------------------------------------------------------
@@ -62,6 +65,7 @@ export class Rooms {
       this.all.set(conversation, room)
       this.#deps.metrics.parley_rooms.set(this.all.size)
     }
+    this.farewells.takeTold(peer, conversation)
     const seat = new Seat(peer, room, last)
     room.seats.add(seat)
     if (peer.seats === noSeats) peer.seats = new Map()
@@ -131,6 +135,7 @@ export class Rooms {
         if (frames[0]?.seq !== room.last + 1) throw new Error(`the log of a conversation lacks ${room.last + 1}`)
         for (const frame of frames) {
           if (frame.seq !== room.last + 1) continue
+          if (frame.leaver !== undefined) this.#bidFarewell(room, frame.leaver, frame.seq)
           this.#give(room, factOf(frame))
           if (isAnswer(frame)) this.#doubtful.push({ room, answer: frame, at: clock.mono() })
         }
@@ -141,6 +146,11 @@ export class Rooms {
       // What is still missing is tried again by the next tick.
       room.isFilling = false
     }
+  }
+
+  /** The event came from the log, so its notice may have been lost as the event was. */
+  #bidFarewell(room: Room, leaver: string, seq: number): void {
+    for (const seat of room.seats) if (seat.peer.userId === leaver && seq > seat.last) this.farewells.bid(seat)
   }
 
   #give(room: Room, fact: Fact): void {
