@@ -8,13 +8,12 @@ import { type Outbox, outboxMax } from '../store/outbox.ts'
 import type { Api } from '../wire/api.ts'
 import { newId } from '../wire/id.ts'
 import type { Outgoing, WireEvent } from '../wire/wire.ts'
-import { type Room, untitled } from './room.svelte.ts'
+import type { Room } from './room.svelte.ts'
 import type { Rooms } from './rooms.svelte.ts'
 import { pendingOf } from './rows.ts'
 
 const readEveryMs = 1000
 const draftMs = 300
-const titleCharsMax = 60
 
 interface DeskPorts {
   rooms: Rooms
@@ -45,7 +44,6 @@ export class Desk {
       room.hint = t('composer.full')
       return false
     }
-    if (room.kind === 'ai') this.#nameByQuestion(room, content)
     const writtenAt = Date.now()
     const letter: Outgoing = {
       type: room.kind === 'ai' ? 'chat.send' : 'message.send',
@@ -61,15 +59,6 @@ export class Desk {
     tell({ type: 'send', letter })
     this.#typedAt.delete(room.id)
     return true
-  }
-
-  /** The first question names a conversation with the assistant, so that the list tells them apart. */
-  #nameByQuestion(room: Room, question: string): void {
-    const isFirst = room.loaded === 'yes' && room.timeline.messages.length === 0 && room.pending.length === 0
-    if (!isFirst || (room.title && room.title !== untitled)) return
-    const line = question.replace(/\s+/g, ' ').trim()
-    const title = [...line].slice(0, titleCharsMax).join('')
-    void this.#ports.api.rename(room.id, title.length < line.length ? `${title}…` : title)
   }
 
   /** Tries a refused message again, as a new one: a refusal means that the first was not and will not be stored. */

@@ -15,6 +15,7 @@ import {
   type TimelineNotice,
 } from '#protos/timeline.ts'
 import { t } from '../i18n/t.ts'
+import { gist } from '../text/gist.ts'
 import type { ConversationDto, MemberDto, MessageDto } from '../wire/api.ts'
 import { mayDecide, stateOf, titlesOf } from './calls.ts'
 import { callsBefore, type Preview, previewOf, timelineMessage } from './history.ts'
@@ -22,7 +23,7 @@ import type { People } from './people.svelte.ts'
 import { type Pending, type Position, type Row, rowsOf, type Tick, tickOf } from './rows.ts'
 
 /** How the server calls a conversation with the assistant that nobody has named. */
-export const untitled = 'New Conversation'
+const untitled = 'New Conversation'
 
 export type Loaded = 'no' | 'loading' | 'yes' | 'failed' | 'missing'
 
@@ -79,10 +80,16 @@ export class Room {
   )
   readonly others = $derived.by(() => this.members.filter(m => m.user_id !== this.#me))
   readonly name: string = $derived.by(() => {
-    if (this.kind === 'ai') return !this.title || this.title === untitled ? t('room.newAi') : this.title
+    if (this.kind === 'ai')
+      return this.title && this.title !== untitled ? this.title : this.#question || t('room.newAi')
     if (this.kind === 'dm') return this.others[0] ? this.#people.name(this.others[0].user_id) : '…'
     return this.title || this.others.map(o => this.#people.name(o.user_id)).join(', ') || t('room.untitled')
   })
+  /** Stands for the title until the server gives one: what was asked first, where that is known. */
+  get #question(): string {
+    const first = this.timeline.tail <= 1 ? this.timeline.messages[0] : undefined
+    return gist(first?.content ?? this.pending[0]?.content ?? '')
+  }
   /** The other person of a direct conversation. */
   readonly peerId: string | undefined = $derived.by(() => (this.kind === 'dm' ? this.others[0]?.user_id : undefined))
   readonly activity: string = $derived.by(() => this.pending.at(-1)?.ts ?? this.last?.ts ?? this.createdAt)
