@@ -1,10 +1,11 @@
-/** `node load/browser/picture.ts`: docs/app.png from the real product, a group with the assistant's answer in it. */
+/** `node load/browser/picture.ts`: docs/app.png and docs/app-dark.png from the real product, a group with the assistant's answer in it. */
 import path from 'node:path'
 import { chromium } from 'playwright-core'
 import { startProduct } from '#load/kit/product.ts'
+import { answered } from './answers.ts'
 import { Person } from './person.ts'
 
-const file = path.resolve(import.meta.dirname, '../../docs/app.png')
+const docs = path.resolve(import.meta.dirname, '../../docs')
 const product = await startProduct()
 const browser = await chromium.launch({
   executablePath: process.env['CHROMIUM'] ?? '/usr/bin/chromium',
@@ -27,11 +28,21 @@ try {
   await ben.write('I will bring the coffee. @assistant please make a list: warm socks, headlamp')
   const answers = ada.rows.filter({ hasText: 'Copy' })
   await answers.first().waitFor()
-  await ada.write('@assistant what did we say so far?')
-  await ada.log.getByText('messages from people before your question').waitFor()
-  await ada.page.waitForTimeout(800)
-  await ada.page.screenshot({ path: file })
-  console.log(`written ${file}`)
+  await ada.write('@assistant show me some code that counts the days')
+  await ada.rows.last().locator('.hljs-keyword').first().waitFor()
+  await answered(ada)
+  await ben.write('Good. See you on the platform.')
+  await ada.reaches('Here is the place', 'read')
+  await ada.row('See you on the platform.').waitFor()
+  for (const [colorScheme, name] of [
+    ['light', 'app.png'],
+    ['dark', 'app-dark.png'],
+  ] as const) {
+    await ada.page.emulateMedia({ colorScheme })
+    await ada.page.locator(`html[data-theme=${colorScheme}]`).waitFor()
+    await ada.page.screenshot({ path: path.join(docs, name) })
+    console.log(`written docs/${name}`)
+  }
 } finally {
   await browser.close()
   await product.stop()
