@@ -1,7 +1,7 @@
 /** The schema: up, down, its dump, the rights of the two roles, and that the hot reads use their indexes. */
 import assert from 'node:assert/strict'
 import { randomUUID } from 'node:crypto'
-import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { after, before, test } from 'node:test'
 import { silentLog } from '#engine/ops/log.ts'
 import { type TestDatabase, testDatabase } from '#load/kit/postgres.ts'
@@ -110,6 +110,26 @@ test('N16 a role that cannot be taken is a warning, not an end', async () => {
     assert.equal((await db.pool.query('select 1 as one')).rows[0].one, 1)
   } finally {
     await db.close()
+  }
+})
+
+test('N18 each migration has a number of its own, and one that got another is not run again', async () => {
+  const names = readdirSync(new URL('../../migrations', import.meta.url)).filter(name => name.endsWith('.ts'))
+  assert.equal(new Set(names.map(name => name.slice(0, 4))).size, names.length, names.join())
+  const old = await testDatabase()
+  try {
+    await migrate(old.url, 'up', silentLog)
+    const db = await openOrm({ url: old.url, name: 'test-rename', log: silentLog })
+    await db.pool.query(`update migration set name = replace(name, '0008-suspicion', '0005-suspicion')`)
+    await db.close()
+    const { applied, pending } = await migrate(old.url, 'up', silentLog)
+    assert.deepEqual([applied.length, pending], [names.length, []])
+    assert.ok(
+      applied.some(name => name.startsWith('0008-suspicion')),
+      applied.join(),
+    )
+  } finally {
+    await old.drop()
   }
 })
 

@@ -14,6 +14,17 @@ export interface MigrationStatus {
 /** Any number that no other program uses; held while migrations run. */
 const lockKey = 7_275_391_846
 
+/** Old name → new name, without the ending. */
+const renamed = { '0005-suspicion': '0008-suspicion' }
+
+/** A database that ran a migration under its old name has it. */
+async function followRenames(guard: Client): Promise<void> {
+  const { rows } = await guard.query(`select to_regclass('migration') is not null as is_there`)
+  if (!rows[0].is_there) return
+  for (const [before, now] of Object.entries(renamed))
+    await guard.query('update migration set name = replace(name, $1, $2) where name like $1 || $3', [before, now, '%'])
+}
+
 /** `up`: all that is pending; `down`: the last one; `status`: changes nothing. Answers what holds afterwards. */
 export async function migrate(url: string, action: 'up' | 'down' | 'status', log: Log): Promise<MigrationStatus> {
   const guard = new Client({ connectionString: url, application_name: 'parley-migrate' })
@@ -21,6 +32,7 @@ export async function migrate(url: string, action: 'up' | 'down' | 'status', log
   await guard.connect()
   try {
     await guard.query('select pg_advisory_lock($1::bigint)', [lockKey])
+    await followRenames(guard)
     const database = await openOrm({ url, name: 'parley-migrate', poolMax: 2, log })
     try {
       const { migrator } = database.orm
