@@ -283,6 +283,8 @@ export interface Budget {
 /** The tools of the assistant's turns. */
 export interface Toolbox {
   readonly offers: readonly ToolOffer[]
+  /** Whether a call is lost when whoever made it goes: a turn at such a call is not handed over. Absent: none is. */
+  isBound?(name: string): boolean
   /** Makes a call fit for the log. Never throws: arguments that are no JSON become a text that no tool takes. */
   read(call: ModelCall): { name: string; arguments: string; hash: string; approval: 'auto' | 'required' }
   /**

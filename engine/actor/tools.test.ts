@@ -32,6 +32,11 @@ class Box implements Toolbox {
   running = 0
   most = 0
   wait: Promise<void> = Promise.resolve()
+  bound = false
+
+  isBound() {
+    return this.bound
+  }
 
   read({ name, arguments: args }: ModelCall) {
     return {
@@ -244,6 +249,22 @@ test('[T20] a stop while a tool is at work tells its result first', async t => {
   await stopped
   assert.deepEqual(kindsOf(w), ['tool.called', 'tool.returned', 'message.new'])
   assert.equal(bodies(w, 'tool.returned')[0].status, 'success')
+})
+
+test('[T19] a turn at a call that only its maker can finish is not handed over before', async t => {
+  for (const bound of [false, true]) {
+    const gate = Promise.withResolvers<void>()
+    const box = new Box()
+    box.wait = gate.promise
+    box.bound = bound
+    const { w } = await start([[calls(add('a'))]], { box })
+    t.after(() => w.close())
+    while (box.running === 0) await sleep(2)
+    assert.equal(w.registry.busyShards().length, bound ? 1 : 0)
+    gate.resolve()
+    await done(w)
+    assert.deepEqual(w.registry.busyShards(), [])
+  }
 })
 
 test('[X5] blocked people’s words are not shown to the model, and what was shown is kept by position', async t => {

@@ -32,6 +32,8 @@ export class Turn {
   /** What tools gave and the log does not have yet, by call id. */
   readonly results = new Map<string, { status: ToolStatus; result: string }>()
   readonly #calling = new Set<string>()
+  /** Of those, what nobody else could learn the result of. */
+  readonly #bound = new Set<string>()
   #isPulling = false
   #round = -1
   #endedAt = 0
@@ -111,6 +113,7 @@ export class Turn {
     const { callId, name, arguments: args } = call
     if (this.#calling.has(callId) || this.results.has(callId)) return
     this.#calling.add(callId)
+    if (toolbox?.isBound?.(name)) this.#bound.add(callId)
     const request = { runId: run.id, callId, requester: run.requester, name, arguments: args, hint, trace: run.trace }
     const absent = JSON.stringify({ success: false, error: 'OperationFailed', message: 'There are no tools here.' })
     const made = toolbox?.run(request) ?? Promise.resolve({ status: 'error' as const, result: absent })
@@ -121,9 +124,14 @@ export class Turn {
       })
       .then(outcome => {
         this.#calling.delete(callId)
+        this.#bound.delete(callId)
         this.results.set(callId, outcome)
         this.#offer()
       })
+  }
+
+  get isBound(): boolean {
+    return this.#bound.size > 0
   }
 
   get callsRunning(): number {

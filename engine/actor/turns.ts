@@ -198,7 +198,7 @@ export class Turns {
 
   /** Nothing of the running turn is at work here that a next owner could not do. */
   isParked(run: Run): boolean {
-    return this.#turn === undefined ? isAtTools(run) : this.#turn.isParked(run)
+    return this.#turn === undefined ? isAtTools(run) : this.#turn.isParked(run) && !this.#turn.isBound
   }
 
   refuseRest(state: State): void {

@@ -111,6 +111,8 @@ export function withForeignTools(
       return allOffers()
     },
 
+    isBound: isForeign,
+
     read(call) {
       const read = own.read(call)
       const tool = isForeign(read.name) ? find(read.name) : undefined

@@ -147,7 +147,7 @@ export function closed(step: Step, run: Run): Run {
   return returned(
     step,
     run,
-    open.map(c => refusal(c.callId, 'The turn ended before this was done.', 'OperationFailed')),
+    open.map(c => refusal(c.callId, 'The turn ended before its result was known.', 'OperationFailed')),
   )
 }
 
