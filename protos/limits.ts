@@ -57,8 +57,6 @@ export const controlFramesPerSecondMax = 100
 export const floodSecondsMax = 5
 /** Removals of which a socket was told by its gateway, until the owner's own notice comes, which is then not told again. */
 export const farewellsKeptMax = 100
-/** Removals of which a socket was told by its gateway, until the owner's own notice comes, which is then not told again. */
-export const farewellsKeptMax = 100
 export const floodWindowMs = 10_000
 export const socketsPerUserMax = 10
 export const socketsPerGatewayMax = 20_000

@@ -187,7 +187,13 @@ export function createRegistry(deps: RegistryDeps): Registry {
     metrics.parley_receipts_dirty.set(stats.receiptsDirty)
     metrics.parley_mailbox_letters.set(stats.waitingLetters)
     metrics.parley_mailbox_bytes.set(stats.waitingBytes)
-    metrics.parley_turns.set({ state: 'running' }, stats.turnsLive)
+    const waiting = sumOf(a => a.turns.waiting)
+    metrics.parley_turns.set({ state: 'running' }, Math.max(0, stats.turnsLive - waiting))
+    metrics.parley_turns.set(
+      { state: 'queued' },
+      sumOf(a => a.turns.queued),
+    )
+    metrics.parley_turns.set({ state: 'waiting' }, waiting)
     metrics.parley_delta_backlog_bytes.set(context.backlog.size)
   }
 
@@ -197,6 +203,12 @@ export function createRegistry(deps: RegistryDeps): Registry {
       Math.max(min, Math.min(max, Math.floor(all / Math.max(1, actors.size))))
     context.world.rules.recentIdsMax = each(recentIdsPerWorkerMax, recentIdsMin, recentIdsMax)
     context.tailBytesMax = each(tailBytesPerWorkerMax, tailBytesMin, tailBytesMax)
+  }
+
+  function sumOf(count: (actor: Actor) => number): number {
+    let sum = 0
+    for (const actor of actors.values()) sum += count(actor)
+    return sum
   }
 
   function statsOf(): RegistryStats {

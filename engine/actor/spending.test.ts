@@ -51,6 +51,8 @@ test('[T21] without quota a turn waits in the queue without a slot, asks again, 
   )
   const { frame } = await w.until(o => o.frame.type === 'chat.done')
   assert.deepEqual([frame['finish'], asked], ['stop', 3])
+  const queued = await w.metrics.parley_turn_queue_ms.get()
+  assert.equal(queued.values.find(v => v.metricName?.endsWith('_count'))?.value, 1, 'each turn is counted once')
   assert.deepEqual(
     w.log(room).map(r => r.kind),
     ['room.member_joined', 'message.new', 'chat.started', 'message.new'],

@@ -31,6 +31,9 @@ export class Turns {
   #hint = ''
   /** The turn that waits for the provider's quota, and since then has no slot. `askAt`: monotonic ms. */
   #postponed: { runId: string; askAt: number; quotaTries: number; spent: Tokens } | undefined
+  /** Turns of the conversation that do not run: in the queue, or waiting for a person's word. */
+  queued = 0
+  waiting = 0
   readonly #told = new Set<string>()
   readonly #conversation: string
   readonly #context: Context
@@ -93,6 +96,8 @@ export class Turns {
   /** Called whenever the committed state changed: asks for slots, lets go of what ended. */
   tend(state: State): void {
     this.#titler.tend(state)
+    this.queued = state.runs.filter(r => r.status === 'queued').length
+    this.waiting = state.runs[0]?.status === 'waiting' ? 1 : 0
     const turn = this.#turn
     if (turn) {
       const run = state.runs.find(r => r.id === turn.runId)
@@ -168,6 +173,8 @@ export class Turns {
     if (!run) return
     this.#slotFor = undefined
     const before = this.#postponed?.runId === runId ? this.#postponed : undefined
+    const { metrics, clock } = this.#context
+    if (!before) metrics.parley_turn_queue_ms.observe(Math.max(0, clock.now() - run.createdAt))
     this.#postponed = undefined
     const turn = new Turn(run, this.#context, this.#offer, before)
     this.#turn = turn

@@ -9,7 +9,9 @@ function failing(n: number, at: number, breaker = new Breaker()): Breaker {
 
 test('[P6] nine failures leave it closed, the tenth opens it for 15 s', () => {
   assert.equal(failing(9, 0).admits(1), true)
+  assert.equal(failing(9, 0).isOpen, false)
   const open = failing(10, 0)
+  assert.equal(open.isOpen, true)
   assert.equal(open.admits(14_999), false)
   assert.equal(open.admits(15_000), true)
 })
@@ -36,7 +38,9 @@ test('[P6] after the pause one probe at a time: its success closes, its failure 
   assert.equal(breaker.admits(30_002), true)
   breaker.abstained()
   assert.equal(breaker.admits(30_003), true)
+  assert.equal(breaker.isOpen, true)
   breaker.succeeded(30_004)
+  assert.equal(breaker.isOpen, false)
   assert.equal(breaker.admits(30_005), true)
   assert.equal(breaker.admits(30_006), true)
 })

@@ -18,6 +18,11 @@ export class Breaker {
     return true
   }
 
+  /** Whether it keeps calls away, or lets one at a time through to see. */
+  get isOpen(): boolean {
+    return this.#openUntil > 0
+  }
+
   succeeded(mono: number): void {
     if (this.#openUntil > 0) this.#close()
     this.#push(mono, false)

@@ -208,6 +208,7 @@ export function createProvider(deps: ProviderDeps): Provider {
     if (end.kind === 'finished') breaker.succeeded(at)
     else if (end.kind === 'failed' && end.counts) breaker.failed(at)
     else breaker.abstained()
+    metrics.parley_breaker_open.set(breaker.isOpen ? 1 : 0)
     if (end.kind === 'failed') metrics.parley_upstream_errors_total.inc({ reason: end.reason })
   }
 

@@ -103,6 +103,17 @@ test('K-02 test_add_task_unauthorized: another’s user_id is refused and record
   refused(await run('add_task', { title: 'a', user_id: ana }, { door: 'turn' }), 'InvalidInput')
 })
 
+test('K-11 a call of a tool that is switched off does nothing and is recorded', async () => {
+  await people()
+  refused(await run('add_task', { title: 'a' }, { isOff: true }), 'Unauthorized')
+  assert.deepEqual(await rowsOf(ana), [])
+  const { rows } = await owner.pool.query(
+    `select action, detail ->> 'outcome' as outcome from audit where actor_id = $1`,
+    [ana],
+  )
+  assert.deepEqual(rows, [{ action: 'tool.add_task', outcome: 'Unauthorized' }])
+})
+
 test('K-03 test_list_tasks_all, test_list_tasks_pending, test_list_tasks_completed, test_list_tasks_limit', async () => {
   await people()
   const ids = [await add('milk'), await add('bread'), await add('50% of eggs')]

@@ -56,6 +56,8 @@ export interface TaskRequest {
   /** The same key again gives the first result. A turn's call must stand in the ledger before it is made. */
   key?: { kind: 'call'; runId: string; callId: string } | { kind: 'own'; key: string }
   requestId?: string
+  /** The operator has switched the tool off: nothing is done, and the refusal is recorded. */
+  isOff?: boolean
   /** What the person said, to find similar titles by. */
   hint?: string
 }
@@ -79,9 +81,11 @@ export function createTasks(db: TaskDb): Tasks {
   return {
     async run(request) {
       const { userId, name, args, door } = request
-      const parsed = isToolName(name)
-        ? parseCall(name, args, userId, door)
-        : { failure: failure('InvalidInput', 'There is no such tool.') }
+      const parsed = request.isOff
+        ? { failure: failure('Unauthorized', 'This tool is switched off here.') }
+        : isToolName(name)
+          ? parseCall(name, args, userId, door)
+          : { failure: failure('InvalidInput', 'There is no such tool.') }
       return transaction(db, async sql => {
         const kept = request.key && (await claim(sql, request, request.key))
         if (kept?.result) return kept.result

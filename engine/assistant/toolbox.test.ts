@@ -25,14 +25,20 @@ test('L-09 delete_task asks, the others act; the operator’s table changes that
     ['delete_task', 'add_task', 'nothing'].map(n => plain.read(call(n)).approval),
     ['required', 'auto', 'auto'],
   )
-  const own = box(readConfig({ TOOL_POLICIES: 'complete_task=ask, delete_task=auto,add_task=off' }).TOOL_POLICIES)
+  const given: (boolean | undefined)[] = []
+  const table = readConfig({ TOOL_POLICIES: 'complete_task=ask, delete_task=auto,add_task=off' }).TOOL_POLICIES
+  const own = box(table, async ({ isOff }) => {
+    given.push(isOff)
+    return { tasks: [], total: 0, status_filter: 'all' }
+  })
   assert.deepEqual(
     ['delete_task', 'complete_task'].map(n => own.read(call(n)).approval),
     ['auto', 'required'],
   )
   assert.deepEqual([plain.offers.length, own.offers.length], [5, 4])
-  const { status, result } = await own.run({ ...made, name: 'add_task', arguments: '{"title":"x"}' })
-  assert.deepEqual([status, JSON.parse(result).error], ['error', 'Unauthorized'])
+  // The refusal of one that is off is made where calls are recorded.
+  for (const name of ['add_task', 'list_tasks']) await own.run({ ...made, name, arguments: '{}' })
+  assert.deepEqual(given, [true, false])
   for (const wrong of ['nope=ask', 'add_task=maybe', 'add_task', 'add_task=ask=auto']) {
     assert.throws(() => readConfig({ TOOL_POLICIES: wrong }), ConfigError, wrong)
   }

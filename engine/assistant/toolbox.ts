@@ -64,7 +64,6 @@ export function createToolbox(deps: {
 
     async run({ runId, callId, requester, name, arguments: json, hint, trace }) {
       const startedAt = clock.mono()
-      const isOffered = policyOf(name) !== 'off'
       const request = {
         userId: requester,
         name,
@@ -73,15 +72,13 @@ export function createToolbox(deps: {
         key: { kind: 'call' as const, runId, callId },
         requestId: trace,
         hint,
+        isOff: isToolName(name) && policyOf(name) === 'off',
       }
       let isOver = false
       const work = async (): Promise<ToolResult> => {
         for (;;) {
           try {
-            if (isOffered) return await tasks.run(request)
-            return isToolName(name)
-              ? failure('Unauthorized', 'This tool is switched off here.')
-              : await tasks.run(request)
+            return await tasks.run(request)
           } catch (error) {
             log.warn('a tool call failed and is made again', { traceId: trace, err: error })
             await new Promise(go => setTimeout(go, retryMs).unref())

@@ -103,8 +103,17 @@ export const metricSpecs = {
   },
   parley_heap_bytes: { kind: 'gauge', help: 'Used heap of a thread, bytes.', labels: ['thread'] },
   // assistant
-  parley_turns: { kind: 'gauge', help: 'Turns by state.', labels: ['state'] },
+  parley_turns: {
+    kind: 'gauge',
+    help: 'Turns by state: running (at the model or its tools), queued, waiting for a person’s word.',
+    labels: ['state'],
+  },
   parley_turns_ended_total: { kind: 'counter', help: 'Turns ended, by finish.', labels: ['finish'] },
+  parley_turn_queue_ms: {
+    kind: 'histogram',
+    help: 'Question stored to its turn started, ms.',
+    buckets: firstTokenMs,
+  },
   parley_first_token_ms: {
     kind: 'histogram',
     help: 'Turn started to first delta of the provider, ms.',
@@ -130,6 +139,10 @@ export const metricSpecs = {
     kind: 'counter',
     help: 'Failed calls to the provider, by reason.',
     labels: ['reason'],
+  },
+  parley_breaker_open: {
+    kind: 'gauge',
+    help: 'Threads whose breaker keeps calls from the provider, probing included.',
   },
   parley_chat_listeners: { kind: 'gauge', help: 'Requests of the chat API that follow a turn.' },
   parley_tool_ms: {
