@@ -37,8 +37,8 @@ export type FromWorker =
   | { kind: 'fenced'; shards: number[] }
   /** Recovery moved these shards to fresh epochs, still this worker's. The row is written already; keep it in mind. */
   | { kind: 'stamped'; shards: [shard: number, epoch: number][] }
-  /** Where turns run that end here or nowhere. */
-  | { kind: 'busy'; shards: number[] }
+  /** Where turns run that end here or nowhere; after `quiesce` no others begin. Otherwise sent when it changed. */
+  | { kind: 'busy'; shards: number[]; isQuiet: boolean }
   | { kind: 'metrics'; id: number; json: MetricDump }
   | { kind: 'drained' }
 

@@ -57,8 +57,10 @@ async function run(config: Config, log: Log): Promise<void> {
   const open = new Map<number, { index: number; addr: string; startedAt: number }>()
   let isReady = false
   const tellThreads = () => isReady && tellParent({ kind: 'threads', threads: [...open.values()] })
-  /** By worker, while leaving. */
+  /** By worker: shards where turns run. */
   const busy = new Map<number, ReadonlySet<number>>()
+  /** Workers in which no turn starts any more. */
+  const quiet = new Set<number>()
   const drained = new Set<number>()
   let onDrained = () => {}
   let stopping: Promise<void> | undefined
@@ -99,6 +101,7 @@ async function run(config: Config, log: Log): Promise<void> {
           break
         case 'busy':
           busy.set(worker, new Set(message.shards))
+          if (message.isQuiet) quiet.add(worker)
           break
         case 'drained':
           drained.add(worker)
@@ -110,6 +113,7 @@ async function run(config: Config, log: Log): Promise<void> {
     },
     onEnded(worker) {
       busy.delete(worker)
+      quiet.delete(worker)
       open.delete(worker)
       drained.delete(worker)
     },
@@ -184,7 +188,7 @@ async function run(config: Config, log: Log): Promise<void> {
   /** No turn starts any more, and every thread has said where some run. */
   async function quiesced(): Promise<void> {
     const asked = broadcast({ kind: 'quiesce' })
-    for (const until = clock.mono() + quiesceMsMax; busy.size < asked && clock.mono() < until; )
+    for (const until = clock.mono() + quiesceMsMax; quiet.size < asked && clock.mono() < until; )
       await new Promise(resolve => setTimeout(resolve, 5))
   }
 

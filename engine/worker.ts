@@ -30,6 +30,9 @@ import { openOrm } from './storage/orm.ts'
 import { isEngineAddress } from './storage/route-map.ts'
 import { ShardTable } from './storage/shard-table.ts'
 
+/** While nobody leaves: a shard with a running turn is not moved to a newcomer. It costs a walk over all actors. */
+const busyRestMs = 500
+
 /** Reads beside the one writer: activation, look-ups, heads. */
 const readersMax = 3
 /** How long a starting thread waits for a database that is away; the supervisor then starts another. */
@@ -159,7 +162,13 @@ async function serve({ port, worker, nodeId, incarnation }: WorkerData, config: 
     addr => isEngineAddress(database.pool, addr, named),
   )
   const stopped = Promise.withResolvers<void>()
-  let telling: NodeJS.Timeout | undefined
+  let busyBefore = ''
+  let telling = setInterval(() => {
+    const busy = actors.busyShards()
+    if (busy.join() === busyBefore) return
+    busyBefore = busy.join()
+    post({ kind: 'busy', shards: busy, isQuiet: false })
+  }, busyRestMs)
   port.on('message', (message: ToWorker) => {
     switch (message.kind) {
       case 'own':
@@ -186,8 +195,9 @@ async function serve({ port, worker, nodeId, incarnation }: WorkerData, config: 
         break
       case 'quiesce': {
         actors.quiesce()
-        const tell = () => post({ kind: 'busy', shards: actors.busyShards() })
+        const tell = () => post({ kind: 'busy', shards: actors.busyShards(), isQuiet: true })
         tell()
+        clearInterval(telling)
         telling = setInterval(tell, busyEveryMs)
         break
       }

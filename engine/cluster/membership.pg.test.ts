@@ -8,7 +8,7 @@ import { openMetrics } from '#engine/ops/metrics.ts'
 import { openOrm } from '#engine/storage/orm.ts'
 import { suspectAddress } from '#engine/storage/route-map.ts'
 import { type TestDatabase, testDatabase } from '#load/kit/postgres.ts'
-import { renewMs, shardCount } from '#protos/limits.ts'
+import { membershipStableMs, renewMs, shardCount } from '#protos/limits.ts'
 import { joinCluster } from './membership.ts'
 import type { Granted } from './rows.ts'
 import { openOwnershipStore } from './store.ts'
@@ -35,6 +35,7 @@ async function node(t: TestContext, nodeId: string, isAlone = true, workers = 2)
   await store.enter({ incarnation: me, nodeId, version: 'test', isAlone })
   /** What the workers know. */
   const known = Array.from({ length: workers }, () => new Map<number, number>())
+  const busy = new Set<number>()
   let renewals = 0
   let buried = false
   let settle!: () => void
@@ -54,6 +55,7 @@ async function node(t: TestContext, nodeId: string, isAlone = true, workers = 2)
     disown(worker, shards) {
       for (const shard of shards) known[worker]?.delete(shard)
     },
+    isBusy: shard => busy.has(shard),
     onSettled: settle,
     onRenewed: () => renewals++,
     onBuried: () => {
@@ -72,7 +74,7 @@ async function node(t: TestContext, nodeId: string, isAlone = true, workers = 2)
     for (const worker of known.keys()) membership.listening(worker, `127.0.0.1:${worker + 1}`)
   }
   const owned = () => known.reduce((n, map) => n + map.size, 0)
-  return { me, membership, known, listen, owned, settled, close, renewals: () => renewals, buried: () => buried }
+  return { me, membership, known, busy, listen, owned, settled, close, renewals: () => renewals, buried: () => buried }
 }
 
 async function until(holds: () => boolean | Promise<boolean>, what: string, ms = 15_000): Promise<number> {
@@ -247,4 +249,19 @@ test('[LEASE9] a living node is buried when two gateways cannot reach it, not fo
   await suspectAddress(gateway.pool, addr, 'gateway-1')
   await until(() => a.buried(), 'the burial')
   await until(() => b.owned() === shardCount, 'its shards at the other')
+})
+
+test('[LEASE10] a newcomer gets its shards once the membership stood still, one where a turn runs only after the turn', async t => {
+  const a = await node(t, 'a')
+  a.listen()
+  await until(() => a.owned() === shardCount, 'all shards')
+  for (let shard = 0; shard < shardCount; shard += 2) a.busy.add(shard)
+  const b = await node(t, 'b')
+  b.listen()
+  const isAtB = (shard: number) => b.known.some(map => map.has(shard))
+  await until(() => b.owned() >= 20, 'a part of the shards at the newcomer', membershipStableMs + 10_000)
+  for (const shard of a.busy) assert.ok(!isAtB(shard), `${shard} was moved`)
+  const were = [...a.busy]
+  a.busy.clear()
+  await until(() => were.some(isAtB), 'one that was busy', 8000)
 })

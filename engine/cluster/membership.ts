@@ -6,7 +6,7 @@
 import type { Clock } from '#engine/ops/clock.ts'
 import type { Log } from '#engine/ops/log.ts'
 import type { Metrics } from '#engine/ops/metrics.ts'
-import { busyEveryMs, renewMs } from '#protos/limits.ts'
+import { busyEveryMs, handOverMsMax, membershipStableMs, renewMs } from '#protos/limits.ts'
 import { nothingObserved, type ObserveEvent, observe } from './observe.ts'
 import type { Seat } from './placement.ts'
 import { noMemory, type Plan, plan, type ShardRow } from './plan.ts'
@@ -23,7 +23,7 @@ export interface MembershipOptions {
   /** A shard's worker should know this; a worker that is gone may be ignored, it gets fresh epochs when it is back. */
   own(worker: number, shards: Granted[]): void
   disown(worker: number, shards: number[]): void
-  /** Asked while draining: a turn runs there that would end with a move. */
+  /** A turn runs there that would end with a move. */
   isBusy?(shard: number): boolean
   /** Shards that this worker gave away have these owners now. */
   moved?(worker: number, to: Moved[]): void
@@ -250,9 +250,10 @@ export function joinCluster(options: MembershipOptions): Membership {
     }
   }
 
-  /** Only on the way out, and not for ever. */
+  /** A turn is waited for, but not for ever: neither on the way out nor for the sake of a newcomer. */
   function isBusy(shard: number): boolean {
-    return isDraining && clock.mono() < patientUntil && options.isBusy?.(shard) === true
+    const until = isDraining ? patientUntil : memory.membersSince + membershipStableMs + handOverMsMax
+    return clock.mono() < until && options.isBusy?.(shard) === true
   }
 
   scheduleRenewal(0)
