@@ -125,6 +125,7 @@ export const en = {
   'answer.interrupted': 'The answer was interrupted. This is what arrived.',
   'answer.interruptedEmpty': 'The answer was interrupted before anything arrived.',
   'answer.failed': 'The assistant couldn’t be reached. Nothing was lost; ask again.',
+  'answer.spent': 'Today’s share of the assistant is used up. There is more from {time}.',
   'answer.length': 'The answer reached its length limit.',
   'answer.filtered': 'The answer was withheld by the model’s filter.',
   'answer.toolLimit': 'The answer used all its tool calls.',

@@ -120,9 +120,12 @@ function fact({ rooms, tasks }: Hands, frame: DurableFrame): void {
 }
 
 /** An error that answers no send: told over the composer of its room, if no row tells it. A failed answer's row does. */
-function failed({ rooms }: Hands, { conversationId, code }: FleetingFrame<'error'>): void {
+function failed({ rooms }: Hands, frame: FleetingFrame<'error'>): void {
+  const { conversationId, code, messageId } = frame
   const room = conversationId ? rooms.all.get(conversationId) : undefined
   if (!room) return
   if (code === 'NOT_FOUND' && room.loaded !== 'yes') room.loaded = 'missing'
+  else if (code === 'RLIMIT' && frame.reason === 'budget' && messageId)
+    room.spent.set(messageId, Date.now() + (frame.retryAfterMs ?? 0))
   else if (code === 'BUSY') room.hint = `${t('reason.BUSY')}.`
 }

@@ -66,6 +66,8 @@ export class Room {
 
   readonly positions = new SvelteMap<string, Position>()
   readonly typing = new SvelteMap<string, ReturnType<typeof setTimeout>>()
+  /** Answers that were refused because the day's tokens are used up, by id, and when there are new ones: wall time. */
+  readonly spent = new SvelteMap<string, number>()
   /** clientMessageId → questions before it. */
   readonly queued = new SvelteMap<string, number>()
 
@@ -329,6 +331,7 @@ export class Room {
   /** Gives the memory back; the list fields stay. */
   forget(): void {
     this.timeline = emptyTimeline
+    this.spent.clear()
     this.loaded = 'no'
     this.hasOlder = true
   }
