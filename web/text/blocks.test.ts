@@ -89,6 +89,22 @@ test('M4 no prefix of an answer shows a raw mark of bold, of a fence or of a tab
   }
 })
 
+test('M7 code that is shown stays code, and only grows', () => {
+  const code = 'const a = `**b`\n\nif (_c) d ** e\n// `` ~~~'
+  const text = `So:\n\n\`\`\`js\n${code}\n\`\`\`\n\nThen _this_.`
+  let doc = emptyDoc('answer')
+  let shown = ''
+  for (let at = 1; at <= text.length; at++) {
+    doc = grow(doc, text.slice(0, at), false)
+    const html = doc.blocks.map(b => b.html).join('')
+    const now = /<pre><code[^>]*>(.*)<\/code><\/pre>/s.exec(html)?.[1] ?? ''
+    assert.ok(now.trimEnd().startsWith(shown.trimEnd()), JSON.stringify([text.slice(0, at), shown, now]))
+    assert.ok(!shown || html.includes('<pre>'), JSON.stringify(text.slice(0, at)))
+    shown = now
+  }
+  assert.equal(shown.trimEnd(), code)
+})
+
 test('M5 markup of the writer is text, pictures are links, and no style is inlined', () => {
   const html = (source: string) =>
     grow(emptyDoc('answer'), source, true)

@@ -7,15 +7,20 @@
 const bareMarker = /^\s*(?:#{1,6}|[-+*]|\d{1,9}[.)]?|>|`{1,}|~{1,}|-{2,}|\*{2,}|_{2,}|=+|\|.*)\s*$/
 
 export function mend(source: string): string {
-  const fence = openFence(source)
-  if (fence !== undefined) return mendFence(source, fence)
   const lineAt = source.lastIndexOf('\n') + 1
   const line = source.slice(lineAt)
+  // Inside of code all is code, but for a line that may be the mark of its end.
+  if (fencesIn(source.slice(0, lineAt)).openAt !== undefined) {
+    return /^\s*[`~]+$/.test(line) ? source.slice(0, lineAt) : source
+  }
+  const { openAt, closedTo } = fencesIn(source)
+  // The box comes once the fence's first line is complete.
+  if (openAt !== undefined) return source.slice(0, openAt)
   const heldFrom =
     unfinishedTable(source, lineAt) ?? (bareMarker.test(line) && !isInTable(source, lineAt) ? lineAt : undefined)
   const kept = source.slice(0, heldFrom)
-  const blockAt = kept.lastIndexOf('\n\n') + 1
-  return kept.slice(0, blockAt) + mendInline(kept.slice(blockAt))
+  const inlineAt = Math.max(kept.lastIndexOf('\n\n') + 1, closedTo)
+  return kept.slice(0, inlineAt) + mendInline(kept.slice(inlineAt))
 }
 
 const row = /^\s*\|/
@@ -39,26 +44,21 @@ function hasDelimiterRow(lines: string): boolean {
   return /(?:^|\n)\s*\|?\s*:?-+:?\s*(?:\|\s*:?-+:?\s*)*\|?\s*(?:\n|$)/.test(lines)
 }
 
-/** Where the fence line starts that is open at the end of the text, or undefined. */
-function openFence(source: string): number | undefined {
+/** Where the fence starts that is open at the end of the text, if one is, and where the last that was closed ends. */
+function fencesIn(source: string): { openAt: number | undefined; closedTo: number } {
   let open: { at: number; mark: string } | undefined
+  let closedTo = 0
   let at = 0
   for (const line of source.split('\n')) {
     const mark = /^\s{0,12}(`{3,}|~{3,})/.exec(line)?.[1]
-    if (mark && !open) open = { at, mark }
+    at += line.length + 1
+    if (mark && !open) open = { at: at - line.length - 1, mark }
     else if (mark && open && mark[0] === open.mark[0] && mark.length >= open.mark.length && line.trim() === mark) {
       open = undefined
+      closedTo = Math.min(at, source.length)
     }
-    at += line.length + 1
   }
-  return open?.at
-}
-
-/** The box comes once the fence's first line is complete; a closing fence half written is not code. */
-function mendFence(source: string, at: number): string {
-  if (!source.slice(at).includes('\n')) return source.slice(0, at)
-  const lineAt = source.lastIndexOf('\n') + 1
-  return /^\s*[`~]+$/.test(source.slice(lineAt)) ? source.slice(0, lineAt) : source
+  return { openAt: open?.at, closedTo }
 }
 
 interface Marker {
