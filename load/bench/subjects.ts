@@ -12,7 +12,7 @@ import { silentLog } from '#engine/ops/log.ts'
 import { startEmbedded } from '#engine/storage/embedded-postgres.ts'
 import { cpuMs, rssBytes, treeCpuMs } from '#load/kit/proc.ts'
 import { endProcess, type Product, startProduct } from '#load/kit/product.ts'
-import { RedisServer } from '#load/rig/world.ts'
+import { RedisServer } from '#load/rig/redis-server.ts'
 import type { Sender, WireName } from './wires.ts'
 
 export interface Subject {

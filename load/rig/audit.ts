@@ -70,6 +70,9 @@ export async function auditRun(options: {
           ...folded.announced,
           ...acked.map(a => ({ user: a.sender, conversation: a.conversation, seq: a.seq })),
         ],
+        possible: rows
+          .filter(row => row.kind === 'message.new')
+          .map(({ senderId, conversation, seq }) => ({ user: senderId, conversation, seq })),
         observed: folded.observed,
         final: await world.query(
           `select user_id as user, conversation_id as conversation, last_read_seq::float8 as "readSeq"

@@ -3,42 +3,18 @@
  * Each leaves the world healed. Refuses to judge what clients saw: that is the checkers' work.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
+import { memoryHeld, stalled, wrongClock } from './plan-clock.ts'
+import { type Fault, isBuried, pickOf, until } from './plan-kit.ts'
+import { clientsToGateway, gatewayToEngine, gatewayToRedis, isolated, slowLink } from './plan-links.ts'
+import { slowClients } from './plan-slow.ts'
 import type { Cut } from './proxy.ts'
-import type { Node, World } from './world.ts'
+import type { Node } from './world.ts'
 
-export interface Fault {
-  code: string
-  title: string
-  /** Sends work again within so long; ownership's table. */
-  limitMs: number
-  /** What half of the conversations should reach. */
-  targetMs: number
-  isFromHeal?: boolean
-  /** Devices that lose their connection are back within this. */
-  reconnectMs?: number
-  /** Injects and heals; resolves healed, with how often it hit and what else is wrong. */
-  play(world: World, random: () => number): Promise<Played>
-}
-
-export interface Played {
-  fired: number
-  /** From when it worked against the product, if not from the start of `play`; monotonic ms. */
-  begin?: number
-  /** Sentences about what must be seen besides the promises. */
-  problems?: string[]
-  note?: string
-}
+export type { Fault } from './plan-kit.ts'
 
 /** Exit code of an engine that was declared dead shows as a restart by its supervisor within so long. */
 const buriedExitMsMax = 2500
 const cutMs = 10_000
-
-const pickOf = <T>(list: readonly T[], random: () => number): T => list[Math.floor(random() * list.length)]!
-
-async function until(what: () => boolean | Promise<boolean>, ms: number): Promise<boolean> {
-  for (const end = performance.now() + ms; performance.now() < end; await sleep(50)) if (await what()) return true
-  return false
-}
 
 function worker(kind: 'throw' | 'exit' | 'spin' | 'oom', limitMs: number, targetMs: number): Fault {
   return {
@@ -137,14 +113,6 @@ function stopped(which: 'engine' | 'gateway', ms: number, holdsReplies = false):
       return { fired, problems }
     },
   }
-}
-
-async function isBuried(world: World, nodeId: string): Promise<boolean> {
-  const rows = await world.query<{ state: string }>(
-    "select state from engine_node where split_part(node_id, '#', 1) = $1 order by started_at desc limit 1",
-    [nodeId],
-  )
-  return rows[0]?.state === 'dead'
 }
 
 function postgres(how: 'immediate' | 'fast' | 'backend', awayMs: number): Fault {
@@ -287,9 +255,32 @@ export const faults = {
   'f6-flush': redis('flush', 5000),
   'f7-kill': killed('gateway'),
   'f7-stop': stopped('gateway', 20_000),
+  'f8-slow': slowClients('slow'),
+  'f8-deaf': slowClients('deaf'),
+  'f8-mute': slowClients('mute'),
+  'f10-engine-hour': wrongClock('engine', 1),
+  'f10-engine-back': wrongClock('engine', -1),
+  'f10-engine-day': wrongClock('engine', 24),
+  'f10-engine-day-back': wrongClock('engine', -24),
+  'f10-gateway-hour': wrongClock('gateway', 1),
+  'f10-gateway-back': wrongClock('gateway', -1),
   'f12-hold': databaseCut('hold', 15_000),
   'f12-refuse': databaseCut('refuse', 15_000),
+  'f12-e-g': gatewayToEngine('hold'),
+  'f12-e-g-there': gatewayToEngine('holdRequests'),
+  'f12-e-g-back': gatewayToEngine('holdReplies'),
+  'f12-e-g-refuse': gatewayToEngine('refuse'),
+  'f12-g-rd': gatewayToRedis('hold'),
+  'f12-c-g': clientsToGateway('hold'),
+  'f12-c-g-back': clientsToGateway('holdReplies'),
+  'f12-alone': isolated(),
+  f13: slowLink(),
   f14: rolling,
+  'f16-engine-3s': stalled('engine', 3000),
+  'f16-engine-10s': stalled('engine', 10_000),
+  'f16-gateway-3s': stalled('gateway', 3000),
+  'f16-gateway-10s': stalled('gateway', 10_000),
+  'f16-engine-memory': memoryHeld('engine', 256),
 } as const satisfies Record<string, Fault>
 
 export type FaultName = keyof typeof faults

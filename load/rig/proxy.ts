@@ -107,45 +107,6 @@ export async function openPgProxy(upstream: Upstream, options: { lateMs?: number
   }
 }
 
-/** A plain TCP link that can be cut or held, for what is not Postgres. */
-export async function openLinkProxy(upstream: Upstream): Promise<Pick<PgProxy, 'port' | 'setMode' | 'close'>> {
-  let mode: ProxyMode = 'pass'
-  const pairs = new Set<[Socket, Socket]>()
-  const apply = (pair: [Socket, Socket]) => {
-    for (const [i, socket] of pair.entries()) {
-      if (mode === 'refuse') socket.resetAndDestroy()
-      else if (mode === 'hold' || (mode === 'holdReplies' && i === 1)) socket.pause()
-      else socket.resume()
-    }
-  }
-  const server = createServer(client => {
-    const pair: [Socket, Socket] = [client, connect(upstream)]
-    pairs.add(pair)
-    for (const [i, socket] of pair.entries()) {
-      const other = pair[1 - i]!
-      socket.on('error', () => {})
-      socket.on('data', piece => other.write(piece))
-      socket.on('close', () => {
-        other.destroy()
-        pairs.delete(pair)
-      })
-    }
-    apply(pair)
-  })
-  const port = await listen(server)
-  return {
-    port,
-    setMode(next) {
-      mode = next
-      for (const pair of pairs) apply(pair)
-    },
-    async close() {
-      for (const pair of pairs) for (const socket of pair) socket.destroy()
-      await new Promise<void>(resolve => server.close(() => resolve()))
-    },
-  }
-}
-
 interface PipeOptions {
   counts: ProxyCounts
   lateMs: number

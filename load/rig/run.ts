@@ -10,14 +10,17 @@ import { availableParallelism, cpus, tmpdir } from 'node:os'
 import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
-import type { Resources } from '#load/kit/checkers-resources.ts'
+import { checkResources, type Resources } from '#load/kit/checkers-resources.ts'
 import { writeSection } from '#load/kit/results.ts'
+import { shardCount } from '#protos/limits.ts'
 import { type Audit, auditRun, countResources } from './audit.ts'
+import { checkBeside } from './beside.ts'
 import { sayCounts } from './crowd.ts'
 import { type Folded, type HistoryWriter, openHistory, readHistory } from './history.ts'
 import { type Fault, type FaultName, faults } from './plan.ts'
 import { type Profile, type ProfileName, profiles } from './profiles.ts'
 import { mulberry32 } from './random.ts'
+import { connectionsBeyond, countExact, countMemory } from './resources.ts'
 import { runStreams } from './streams.ts'
 import { startTraffic, type Traffic } from './traffic.ts'
 import { World } from './world.ts'
@@ -27,6 +30,10 @@ const quietMsMax = 30_000
 /** Positions are flushed every 10 s. */
 const flushMs = 12_500
 const resumedMsMax = 30_000
+/** After a fault everything is back within this; a dead engine's shards move back only after 10 s of stable membership. */
+const backMsMax = 25_000
+/** DATABASE_POOL_MAX and what listens or recovers beside it: of an engine for each thread. */
+const connectionsEachMax = 20
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
@@ -57,7 +64,8 @@ async function main(): Promise<number> {
   const folder = mkdtempSync(path.join(tmpdir(), 'parley-history-'))
   const file = values.keep ?? path.join(folder, 'history.jsonl')
   const history = openHistory(file)
-  const world = await World.start(values.root ? { root: path.resolve(values.root) } : {})
+  const needsLinks = chosen.some(f => (faults[f] as Fault).needsLinks)
+  const world = await World.start({ links: needsLinks, ...(values.root && { root: path.resolve(values.root) }) })
   // Interrupted, it still takes its processes along.
   const onSignal = () => void world.stop().finally(() => process.exit(1))
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, onSignal)
@@ -79,8 +87,14 @@ async function main(): Promise<number> {
       }),
     })
     const isWhole = values.faults === undefined
+    const beside = checkBeside(
+      folded.attempts,
+      folded.faults,
+      chosen.map(f => faults[f] as Fault),
+    )
     const floors = isWhole ? belowFloors(profile, folded) : []
-    return report({ name, seed, isWhole, profile, folded, audit, more: { ...played.found, 'enough happened': floors } })
+    const more = { ...played.found, 'P10 the others are not held up': beside, 'enough happened': floors }
+    return report({ name, seed, isWhole, profile, folded, audit, more })
   } finally {
     await world.stop()
     if (!values.keep) rmSync(folder, { recursive: true, force: true })
@@ -105,7 +119,13 @@ async function play(options: {
     'sends pending': 0,
     'letters in mailboxes': 0,
     'positions taken twice': 0,
+    'shards owned': shardCount,
   }
+  const left: string[] = []
+  await traffic.pause(quietMsMax)
+  const exact = profile.countsEach ? await countExact(world, readyOf(traffic)) : {}
+  const memory = profile.countsEach ? await countMemory(world) : {}
+  traffic.resume()
   for (let round = 0; round < profile.repeat; round++) {
     for (const name of chosen) {
       const fault: Fault = faults[name]
@@ -127,6 +147,7 @@ async function play(options: {
         `${code}: ${fault.title}; ${((end - began) / 1000).toFixed(1)} s, hit ${result.fired} times${result.problems?.length ? ` – ${result.problems.join('; ')}` : ''}`,
       )
       await sleep(Math.max(4000, profile.slotMs - (performance.now() - began)))
+      if (profile.countsEach) left.push(...(await countAgain(code, exact, world, traffic)))
     }
   }
   const isQuiet = await traffic.quiet(quietMsMax)
@@ -137,15 +158,33 @@ async function play(options: {
   for (const device of traffic.devices) device.announceAgain()
   await sleep(flushMs)
   const after = await countResources(world, traffic.devices.filter(d => d.isReady).length)
+  if (profile.countsEach) left.push(...checkResources('at the end', memory, await countMemory(world)))
   traffic.stop()
   await sleep(500)
   return {
     resources: { before, after },
     found: {
+      'C12 everything exactly back after each fault': left,
       'what each fault must show': seen,
       'everything answered and everybody connected within 30 s': isQuiet ? [] : ['some sends or devices were not'],
     },
   }
+}
+
+const readyOf = (traffic: Traffic) => traffic.devices.filter(d => d.isReady).length
+
+/** Everybody stands still until the counts are those from before, or it takes too long. */
+async function countAgain(code: string, before: Resources, world: World, traffic: Traffic): Promise<string[]> {
+  const isQuiet = await traffic.pause(quietMsMax)
+  let problems: string[] = []
+  for (const until = performance.now() + backMsMax; performance.now() < until; await sleep(500)) {
+    problems = checkResources(code, before, await countExact(world, readyOf(traffic)))
+    problems.push(...connectionsBeyond(world, connectionsEachMax).map(what => `${code}: ${what}`))
+    if (problems.length === 0) break
+  }
+  traffic.resume()
+  for (const problem of problems) console.log(`     ${problem}`)
+  return isQuiet ? problems : [...problems, `${code}: not everybody was answered and connected again`]
 }
 
 function belowFloors({ floors }: Profile, { attempts, counts }: Folded): string[] {
@@ -180,8 +219,8 @@ function report(options: {
     `${acks} acks (${duplicates} of them of a send repeated), ${unknown} attempts without an answer in time, ${refused} refused, ${resumes} joins answered, ${resyncs} resyncs,`,
     `${audit.rows} rows, ${folded.deliveries.length} deliveries. Checks: ${counts.passed} passed, ${counts.failed} failed.`,
     '',
-    '| fault | hit | longest pause of a conversation, ms | median conversation | limit |',
-    '| --- | ---: | ---: | ---: | ---: |',
+    '| fault | hit | longest pause of a conversation, ms | median conversation | target | limit |',
+    '| --- | ---: | ---: | ---: | ---: | ---: |',
     ...tableRows(folded, audit, profile),
   ].join('\n')
   console.log(`\n${text}\n`)
@@ -198,7 +237,9 @@ function tableRows({ faults: spans }: Folded, { recoveries }: Audit, { factor }:
     const medians = mine.map(r => r.medianMs).sort((a, b) => a - b)
     const worst = Math.max(...mine.map(r => r.worstMs))
     const limit = spans.find(s => s.code === code)!.limitMs * factor
-    return `| ${code} | ${hits} | ${worst.toFixed(0)} | ${(medians[Math.floor(medians.length / 2)] ?? 0).toFixed(0)} | ${limit} |`
+    const target = Object.values<Fault>(faults).find(f => f.code === code)?.targetMs ?? 0
+    const median = medians[Math.floor(medians.length / 2)] ?? 0
+    return `| ${code} | ${hits} | ${worst.toFixed(0)} | ${median.toFixed(0)} | ${target} | ${limit} |`
   })
 }
 

@@ -24,6 +24,9 @@ export interface Traffic {
   readonly devices: readonly Device[]
   readonly tokens: readonly string[]
   setRate(sendsPerSecond: number): void
+  /** Nobody sends and nobody goes, for a while; true when all was answered and everybody is connected within the time. */
+  pause(ms: number): Promise<boolean>
+  resume(): void
   /** No more cuts: everybody comes back and stays. */
   settle(): void
   /** No more sends; true when every send was answered and everybody is connected within the time. */
@@ -42,11 +45,14 @@ export async function startTraffic(options: {
   random: () => number
 }): Promise<Traffic> {
   const { world, size, history, random } = options
-  const tokens = await world.seed(size.sessions)
+  const all = await world.seed(size.sessions + Math.ceil(size.sessions / 10))
+  const tokens = all.slice(0, size.sessions)
+  world.idle = all.slice(size.sessions)
   const actors = tokens.map(subjectOf)
-  const conversations = await makeConversations(world, tokens, size.conversations, random)
+  const conversations = await makeConversations(world, all, size.conversations, random)
   let isOver = false
   let areCutsOver = false
+  let isPaused = false
   let underWay = 0
   let rate = size.sendsPerSecond
 
@@ -77,8 +83,16 @@ export async function startTraffic(options: {
       const until = performance.now() + from + random() * (to - from)
       while (performance.now() < until && !areCutsOver && !isOver) await sleep(100)
       if (areCutsOver || isOver) return
+      if (isPaused) continue
       await device.leave(random() < 0.3 ? 'clean' : 'cut', random() * random() * size.awayMs)
     }
+  }
+
+  async function settled(ms: number): Promise<boolean> {
+    for (const until = performance.now() + ms; performance.now() < until; await sleep(50)) {
+      if (underWay === 0 && devices.every(d => d.isReady || d.isLost)) return true
+    }
+    return false
   }
 
   async function sendLoop(): Promise<void> {
@@ -89,13 +103,13 @@ export async function startTraffic(options: {
     while (!isOver) {
       await sleep(5)
       const now = performance.now()
-      due = Math.min(due + ((now - last) * rate) / 1000, rate)
+      due = isPaused ? 0 : Math.min(due + ((now - last) * rate) / 1000, rate)
       last = now
       for (; due >= 1 && underWay < underWayMax; due--) {
         const conversation = conversations[Math.floor(random() * conversations.length)]!
         const member = conversation.members[Math.floor(random() * conversation.members.length)]!
-        const device = devices[member]!
-        if (!device.isReady) continue
+        const device = devices[member]
+        if (!device?.isReady) continue
         underWay++
         void device.send(conversation.id, `${member} says ${++n}`).finally(() => underWay--)
       }
@@ -105,20 +119,24 @@ export async function startTraffic(options: {
   return {
     conversations,
     devices,
-    tokens,
+    tokens: all,
     setRate(next) {
       rate = next
     },
     settle() {
       areCutsOver = true
     },
-    async quiet(ms) {
+    pause(ms) {
+      isPaused = true
+      return settled(ms)
+    },
+    resume() {
+      isPaused = false
+    },
+    quiet(ms) {
       areCutsOver = true
       rate = 0
-      for (const until = performance.now() + ms; performance.now() < until; await sleep(50)) {
-        if (underWay === 0 && devices.every(d => d.isReady || d.isLost)) return true
-      }
-      return false
+      return settled(ms)
     },
     stop() {
       isOver = true

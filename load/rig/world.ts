@@ -5,7 +5,6 @@
  */
 import { type ChildProcess, execFile, spawn } from 'node:child_process'
 import { appendFileSync, chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
-import { connect, createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -15,7 +14,9 @@ import { silentLog } from '#engine/ops/log.ts'
 import { isAlive, type NodeFile, readNodeFile } from '#engine/process/node-file.ts'
 import { type EmbeddedPostgres, startEmbedded } from '#engine/storage/embedded-postgres.ts'
 import { endProcess } from '#load/kit/product.ts'
+import { type Link, openLink } from './links.ts'
 import { openPgProxy, type PgProxy, upstreamOf, urlThrough } from './proxy.ts'
+import { freePorts, RedisServer } from './redis-server.ts'
 
 export interface WorldOptions {
   gateways?: number
@@ -24,11 +25,14 @@ export interface WorldOptions {
   root?: string
   /** Settings on top, for all nodes. */
   env?: Record<string, string>
+  /** Links between everybody, that faults can cut; without, only the ways to Postgres have one. */
+  links?: boolean
 }
 
 const ownRoot = path.resolve(import.meta.dirname, '../..')
 const readyMsMax = 60_000
 const linesKeptMax = 5000
+const threads = 2
 
 export class World {
   readonly home: string
@@ -37,12 +41,18 @@ export class World {
   readonly engines: Node[] = []
   postgres!: EmbeddedPostgres
   redis!: RedisServer
+  readonly hasLinks: boolean
+  /** `g1-e2` → one link a worker; `g1-rd`, `c-g1` → one. Empty without links. */
+  readonly links = new Map<string, Link[]>()
+  /** Tokens of members without a device, for faults that need sockets of their own. */
+  idle: readonly string[] = []
   readonly #env: Record<string, string>
 
   private constructor(home: string, options: WorldOptions) {
     this.home = home
     this.root = options.root ?? ownRoot
     this.#env = options.env ?? {}
+    this.hasLinks = options.links ?? false
   }
 
   /** Resolves when every node is ready. */
@@ -71,14 +81,50 @@ export class World {
 
   async #node(role: 'engine' | 'gateway', name: string): Promise<Node> {
     const proxy = await openPgProxy(upstreamOf(this.postgres.url))
+    const hooks = role === 'engine' ? ['faults.ts'] : ['faults.ts', 'links-hook.ts']
     const node = new Node(this, role, name, proxy, {
       ...this.settings(),
       DATABASE_URL: urlThrough(this.postgres.url, proxy.port),
       NODE_ID: name,
-      ...(role === 'engine' && { NODE_OPTIONS: `--import ${path.join(this.root, 'load/rig/faults.ts')}` }),
+      NODE_OPTIONS: hooks.map(file => `--import ${path.join(this.root, 'load/rig', file)}`).join(' '),
+      ...(this.hasLinks && (role === 'engine' ? await this.#enginePort(name) : await this.#gatewayLinks(name))),
     })
+    if (this.hasLinks && role === 'gateway') {
+      const url = () => node.file()?.url
+      const front = await openLink(() => {
+        const at = url()
+        return at && node.pid() ? { host: '127.0.0.1', port: Number(new URL(at).port) } : undefined
+      })
+      this.links.set(`c-${name}`, [front])
+    }
     node.start()
     return node
+  }
+
+  readonly #enginePorts = new Map<string, number>()
+
+  /** Known beforehand, so that links can lead there. */
+  async #enginePort(name: string): Promise<NodeJS.ProcessEnv> {
+    const port = await freePorts(threads)
+    this.#enginePorts.set(name, port)
+    return { ENGINE_PORT: String(port) }
+  }
+
+  async #gatewayLinks(name: string): Promise<NodeJS.ProcessEnv> {
+    const routes: Record<string, number> = {}
+    for (const [engine, first] of this.#enginePorts) {
+      const links: Link[] = []
+      for (let thread = 0; thread < threads; thread++) {
+        const to = { host: '127.0.0.1', port: first + thread }
+        const link = await openLink(() => to)
+        links.push(link)
+        routes[`${to.host}:${to.port}`] = link.port
+      }
+      this.links.set(`${name}-${engine}`, links)
+    }
+    const redis = await openLink(() => ({ host: '127.0.0.1', port: Number(new URL(this.redis.url).port) }))
+    this.links.set(`${name}-rd`, [redis])
+    return { RIG_LINKS: JSON.stringify(routes), REDIS_URL: `redis://127.0.0.1:${redis.port}` }
   }
 
   settings(): NodeJS.ProcessEnv {
@@ -89,7 +135,7 @@ export class World {
       METRICS_PORT: '0',
       ENGINE_METRICS_PORT: '0',
       MODEL_PORT: '0',
-      ENGINE_THREADS: '2',
+      ENGINE_THREADS: String(threads),
       ENGINE_HEAP_MB: '128',
       DATABASE_POOL_MAX: '6',
       RATE_LIMIT_SCALE: '1000',
@@ -106,7 +152,10 @@ export class World {
     }
   }
 
-  wsUrls = (): string[] => this.gateways.flatMap(g => g.file()?.url?.replace(/^http/, 'ws') ?? [])
+  wsUrls = (): string[] =>
+    this.hasLinks
+      ? this.gateways.map(g => `ws://127.0.0.1:${this.links.get(`c-${g.name}`)![0]!.port}`)
+      : this.gateways.flatMap(g => g.file()?.url?.replace(/^http/, 'ws') ?? [])
 
   /** A gateway that lives. */
   restUrl = (): string => {
@@ -165,6 +214,7 @@ export class World {
     await Promise.all(this.gateways.map(node => node.stop()))
     await Promise.all(this.engines.map(node => node.stop()))
     for (const node of [...this.gateways, ...this.engines]) await node.proxy.close()
+    for (const link of [...this.links.values()].flat()) await link.close()
     await this.redis?.stop()
     await this.postgres?.stop().catch(() => {})
     if (this.postgres) rmSync(this.postgres.dataDir, { recursive: true, force: true })
@@ -270,71 +320,4 @@ export class Node {
     this.signal('SIGCONT')
     if (this.#parent) await endProcess(this.#parent, 20_000)
   }
-}
-
-export class RedisServer {
-  readonly url: string
-  readonly #port: number
-  readonly #home: string
-  #child: ChildProcess | undefined
-
-  private constructor(home: string, port: number) {
-    this.#home = home
-    this.#port = port
-    this.url = `redis://127.0.0.1:${port}`
-  }
-
-  static async start(home: string): Promise<RedisServer> {
-    const server = new RedisServer(home, await freePort())
-    await server.again()
-    return server
-  }
-
-  get pid(): number | undefined {
-    return this.#child?.pid
-  }
-
-  /** Starts it with nothing in it. */
-  async again(): Promise<void> {
-    const settings = ['--port', String(this.#port), '--bind', '127.0.0.1', '--save', '', '--appendonly', 'no']
-    this.#child = spawn('redis-server', [...settings, '--dir', this.#home], { stdio: 'ignore' })
-    this.#child.on('error', () => {})
-    for (const until = performance.now() + 10_000; performance.now() < until; await sleep(50)) {
-      if ((await this.command('PING').catch(() => '')).includes('PONG')) return
-    }
-    throw new Error('redis-server did not start')
-  }
-
-  signal(signal: NodeJS.Signals): boolean {
-    return this.#child?.kill(signal) ?? false
-  }
-
-  /** The raw answer of one command without arguments that hold spaces. */
-  async command(line: string): Promise<string> {
-    return new Promise((resolve, reject) => {
-      const socket = connect(this.#port, '127.0.0.1', () => socket.write(`${line}\r\n`))
-      socket.setTimeout(1000, () => socket.destroy(new Error('no answer')))
-      socket.once('data', answer => {
-        socket.destroy()
-        resolve(answer.toString())
-      })
-      socket.once('error', reject)
-    })
-  }
-
-  async stop(): Promise<void> {
-    this.signal('SIGCONT')
-    if (this.#child) await endProcess(this.#child, 3000)
-  }
-}
-
-function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const probe = createServer()
-    probe.once('error', reject)
-    probe.listen(0, '127.0.0.1', () => {
-      const { port } = probe.address() as { port: number }
-      probe.close(() => resolve(port))
-    })
-  })
 }
