@@ -17,10 +17,8 @@ import { createRedisStore } from '#engine/soft/redis.ts'
 import { openOrm } from '#engine/storage/orm.ts'
 import { readRoutes, suspectAddress, watchRouteMap } from '#engine/storage/route-map.ts'
 import { drainMsMax, presenceTtlMs, socketsPerUserMax } from '#protos/limits.ts'
+import { openAuth } from './auth/auth.ts'
 import type { Db } from './auth/db.ts'
-import { createSessions } from './auth/refresh.ts'
-import { createRevocation } from './auth/revocation.ts'
-import { createTokens } from './auth/tokens.ts'
 import { createChatListeners } from './chat-listener.ts'
 import { Connection } from './connection.ts'
 import { drainSockets } from './drain.ts'
@@ -50,8 +48,6 @@ const exitSetting = 2
 const databaseWaitMs = 10_000
 const engineWaitMs = 15_000
 const lookOutMs = 500
-/** A sealed successor is gone soon after its 10 s of grace. */
-const sweepSessionsMs = 30_000
 
 async function run(config: Config, log: Log): Promise<void> {
   const clock = systemClock
@@ -84,20 +80,8 @@ async function run(config: Config, log: Log): Promise<void> {
   }
 
   // --- accounts ------------------------------------------------------------------------------------------------------
-  const revocation = createRevocation({ db, clock, log })
-  const tokens = await createTokens({
-    db,
-    clock,
-    signingKey: config.JWT_SIGNING_KEY,
-    isRevoked: id => revocation.isRevoked(id),
-  })
-  const sessions = createSessions({
-    db,
-    absoluteTtlS: config.REFRESH_TOKEN_TTL_S,
-    idleTtlS: config.REFRESH_IDLE_TTL_S,
-    onEnded: ids => revocation.add(ids),
-  })
-  await revocation.start()
+  const auth = await openAuth({ db, clock, config, log })
+  const { tokens, sessions, revocation } = auth
   const limiter = createLimiter({ clock, metrics, scale: config.RATE_LIMIT_SCALE })
   const origins = createOrigins(config)
 
@@ -208,23 +192,18 @@ async function run(config: Config, log: Log): Promise<void> {
     log.error('no engine is reached from here; all sockets are sent elsewhere', { count: sockets.open.size })
     for (const connection of sockets.open.values()) connection.end(1012)
   }, lookOutMs)
-  const sweeper = setInterval(() => {
-    sessions.sweep().catch(error => log.warn('old refresh tokens could not be swept', { err: error }))
-  }, sweepSessionsMs)
-  sweeper.unref()
 
   // --- leaving ---------------------------------------------------------------------------------------------------------
   async function stop(spreadMs: number): Promise<void> {
     setTimeout(() => process.exit(1), drainMsMax).unref()
     log.info('draining', { node: nodeId, count: sockets.open.size })
     await drainSockets(sockets.open, spreadMs, clock)
-    clearInterval(sweeper)
     clearInterval(outlook)
     sockets.close()
     listeners.close()
     hub.close()
     presence.close()
-    revocation.stop()
+    auth.stop()
     await Promise.allSettled([app.close(), admin.close(), engine.close(), store.close(), only?.release()])
     await database.close()
     process.exit(0)
