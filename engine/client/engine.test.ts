@@ -4,180 +4,26 @@
  */
 import assert from 'node:assert/strict'
 import net from 'node:net'
-import { afterEach, test } from 'node:test'
-import type { Delivery, Directory } from '#engine/actor/ports.ts'
+import { test } from 'node:test'
+import type { Delivery } from '#engine/actor/ports.ts'
 import { systemClock } from '#engine/ops/clock.ts'
-import { silentLog } from '#engine/ops/log.ts'
-import { openMetrics } from '#engine/ops/metrics.ts'
-import { type Listener, openListener } from '#engine/server/listener.ts'
-import { createRelay, type Relay } from '#engine/server/relay.ts'
-import { type Label, label, letterFlags, letterKinds } from '#protos/letter.ts'
+import { label, letterFlags, letterKinds } from '#protos/letter.ts'
 import { holdMs, linkCreditBytes, linkKeepaliveMs, linkSilentMs, shardCount } from '#protos/limits.ts'
-import { shardOf } from '#protos/shard.ts'
-import { createEngineClient, type EngineClientDeps } from './engine.ts'
-import type { EngineClient, EngineSink } from './port.ts'
-import type { RouteRow } from './routes.ts'
-
-const conversation = '0190a5a0-0000-7000-8000-000000000001'
-const user = '0190a5a0-0000-7000-8000-0000000000aa'
-const shard = shardOf(conversation)
-const decode = (bytes: Uint8Array) => JSON.parse(Buffer.from(bytes).toString()) as Record<string, unknown>
-const encode = (value: unknown) => Buffer.from(JSON.stringify(value))
-
-const cleanup: (() => unknown)[] = []
-afterEach(async () => {
-  for (const undo of cleanup.splice(0).reverse()) await undo()
-})
-
-interface Worker {
-  relay: Relay
-  listener: Listener
-  addr: string
-  epochs: Map<number, number>
-  heads: Map<string, number>
-  got: { n: number; label: Label }[]
-  /** What an arriving command does; acks by default. */
-  onCommand: (delivery: Delivery, n: number) => boolean
-  ack(delivery: Delivery): void
-  stop(): void
-}
-
-async function startWorker(epochs: Iterable<readonly [number, number]>, port = 0): Promise<Worker> {
-  const held = new Map(epochs)
-  const heads = new Map<string, number>()
-  const directory: Pick<Directory, 'heads'> = {
-    async heads(ids) {
-      const found = ids.filter(id => heads.has(id))
-      return new Map(
-        found.map(id => [id, { head: heads.get(id)!, firstSeq: 1, epoch: held.get(shardOf(id)) ?? 0 }] as const),
-      )
-    },
-  }
-  const relay = createRelay({
-    clock: systemClock,
-    log: silentLog,
-    metrics: openMetrics(),
-    directory,
-    epochOf: s => held.get(s),
-    nodeId: 'engine',
-    incarnation: systemClock.id(),
-    worker: 0,
-  })
-  const worker: Worker = {
-    relay,
-    listener: undefined as never,
-    addr: '',
-    epochs: held,
-    heads,
-    got: [],
-    onCommand(delivery) {
-      worker.ack(delivery)
-      return true
-    },
-    ack({ label: l, origin, body }) {
-      const what = label(letterKinds.answer, { attempt: l.attempt, socket: l.socket, conversation: l.conversation })
-      relay.fanout.answer(origin, what, encode({ type: 'ack', n: decode(body)['n'] }))
-    },
-    stop() {
-      worker.listener.close()
-    },
-  }
-  relay.serve({
-    deliver(delivery) {
-      const n = decode(delivery.body)['n'] as number
-      worker.got.push({ n, label: delivery.label })
-      return worker.onCommand(delivery, n)
-    },
-  })
-  worker.listener = await openListener(relay, silentLog, '127.0.0.1', port)
-  worker.addr = worker.listener.addr
-  cleanup.push(() => worker.stop())
-  return worker
-}
-
-interface Gateway {
-  client: EngineClient
-  rows: RouteRow[]
-  answers: { label: Label; frame: Record<string, unknown> }[]
-  replays: number[]
-  facts: number[]
-  receipts: number[]
-  heads: [string, number][]
-  doubts: number
-  position: number
-  /** Moves all shards in the map that the gateway reads. */
-  route(addr: string | null, epoch: number): void
-  send(n: number, over?: Partial<Parameters<EngineClient['command']>[0]>): ReturnType<EngineClient['command']>
-}
-
-async function startGateway(
-  addr: string | null,
-  epoch: number,
-  over: Partial<EngineClientDeps> = {},
-): Promise<Gateway> {
-  const rows: RouteRow[] = Array.from({ length: shardCount }, (_, s) => ({ shard: s, epoch, addr }))
-  const gateway: Gateway = {
-    client: createEngineClient({
-      clock: systemClock,
-      log: silentLog,
-      metrics: openMetrics(),
-      readRoutes: async () => rows.map(row => ({ ...row })),
-      nodeId: 'gateway',
-      ...over,
-    }),
-    rows,
-    answers: [],
-    replays: [],
-    facts: [],
-    receipts: [],
-    heads: [],
-    doubts: 0,
-    position: 0,
-    route(to, at) {
-      for (const row of rows) Object.assign(row, { addr: to, epoch: at })
-    },
-    send: (n, given = {}) =>
-      gateway.client.command({
-        conversation,
-        principal: user,
-        socket: 1,
-        attempt: systemClock.id(),
-        trace: '',
-        body: encode({ n, requestId: `r${n}` }),
-        durable: true,
-        readAt: systemClock.mono(),
-        ...given,
-      }),
-  }
-  const sink: EngineSink = {
-    answer: (l, body) => void gateway.answers.push({ label: l, frame: decode(body) }),
-    replay: l => void gateway.replays.push(l.seq),
-    fact: l => void gateway.facts.push(l.seq),
-    delta() {},
-    done() {},
-    typing() {},
-    receipt: l => void gateway.receipts.push(l.epoch),
-    user() {},
-    head: (id, head) => void gateway.heads.push([id, head]),
-    usersDoubtful: () => void gateway.doubts++,
-    position: () => gateway.position,
-  }
-  cleanup.push(() => gateway.client.close())
-  await gateway.client.start(sink)
-  return gateway
-}
-
-async function until(what: string, holds: () => boolean, ms = 10_000): Promise<void> {
-  const end = performance.now() + ms
-  while (!holds()) {
-    if (performance.now() > end) assert.fail(`not in time: ${what}`)
-    await new Promise(resolve => setTimeout(resolve, 5))
-  }
-}
-const pause = (ms: number) => new Promise(resolve => setTimeout(resolve, ms))
-const upTo = (count: number) => Array.from({ length: count }, (_, n) => n)
-const numbers = (gateway: Gateway) => gateway.answers.map(a => a.frame['n'])
-const everyShard = (epoch: number) => upTo(shardCount).map(s => [s, epoch] as const)
+import {
+  cleanup,
+  conversation,
+  encode,
+  everyShard,
+  numbers,
+  pause,
+  shard,
+  startGateway,
+  startWorker,
+  until,
+  upTo,
+  user,
+  type Worker,
+} from './fixtures/rig.ts'
 
 test('L1 commands of one socket reach the owner in order and each is answered once', async () => {
   const worker = await startWorker(everyShard(7))
