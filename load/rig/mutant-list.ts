@@ -40,7 +40,7 @@ export const mutants: Record<string, Mutant> = {
   'left-overs-stay': { streams: ['all'], caughtBy: ['C4', 'turns left over by a dead node ended within 15 s'] },
   'stop-waits-for-the-model': { streams: [], caughtBy: ['C4'] },
   'tool-call-again': { streams: [], caughtBy: ['C4'] },
-  'user-id-from-arguments': { tests: ['gateway/redteam.pg', 'assistant/tasks.pg'], caughtBy: ['K-12,', 'K-02'] },
+  'user-id-from-arguments': { tests: ['gateway/redteam.pg', 'assistant/tasks.pg'], caughtBy: ['K-12', 'K-02'] },
   'approval-unbound': { tests: ['gateway/redteam.pg', 'assistant/tasks.pg'], caughtBy: ['R6', '3.5'] },
 }
 

@@ -62,7 +62,7 @@ async function runMutant(name: string): Promise<Result> {
     symlinkSync(path.join(root, 'node_modules'), path.join(scratch, 'node_modules'))
     const output = await run(commandOf(mutants[name]!, scratch), scratch)
     if (!/\d+ passed, \d+ failed/.test(output)) throw new Error(`${name}: the run broke off:\n${output.slice(-3000)}`)
-    const found = tests ? output.matchAll(/^FAILED \S+\n {2}(\S+)/gm) : output.matchAll(/^FAIL (C\d+|.*)/gm)
+    const found = tests ? output.matchAll(/^FAILED \S+\n {2}(\S+?),?\s/gm) : output.matchAll(/^FAIL (C\d+|.*)/gm)
     const noticed = [...new Set([...found].map(m => m[1]!))]
     return {
       name,

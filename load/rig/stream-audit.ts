@@ -18,6 +18,8 @@ export interface Strike {
 
 /** What a fault leaves behind is over so long after it was healed. */
 const afterMs = 6000
+/** A thread is replaced when it stood still for two seconds. */
+const starvedMs = 3000
 
 interface RunRow {
   question: string
@@ -82,6 +84,18 @@ export async function recordTurns(options: {
       mayFail: told.includes('breaker') || struckBy.includes('F9 refused'),
       ...(endedAt !== undefined && { endedAt }),
     }
+  })
+}
+
+/** Threads that the machine itself starved until they were replaced, and nodes that it got buried: as good as a fault. */
+export function unasked(lines: readonly string[], strikes: readonly Strike[]): Strike[] {
+  return lines.flatMap(line => {
+    const [, time] =
+      /"time":"([^"]+)".*"msg":"(?:a thread stands still|this incarnation was declared dead)/.exec(line) ?? []
+    if (time === undefined) return []
+    const at = Date.parse(time) - performance.timeOrigin
+    if (strikes.some(s => s.begin <= at && at <= s.end + afterMs)) return []
+    return [{ code: 'F0 the machine itself', begin: at - starvedMs, end: at, fired: 1, problems: [] }]
   })
 }
 

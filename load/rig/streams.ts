@@ -12,7 +12,7 @@ import { writeSection } from '#load/kit/results.ts'
 import { sayCounts } from './crowd.ts'
 import { type Fault, type FaultName, faults } from './plan.ts'
 import { mulberry32 } from './random.ts'
-import { recordTurns, type Strike } from './stream-audit.ts'
+import { recordTurns, type Strike, unasked } from './stream-audit.ts'
 import { type Asked, Lane, post } from './stream-lanes.ts'
 import { planTurn, planTurns } from './stream-plan.ts'
 import { tables } from './stream-tables.ts'
@@ -100,6 +100,8 @@ export async function runStreams(options: StreamsOptions): Promise<number> {
     await watch
     await Promise.all(lanes.map(lane => lane.close()))
     const views = lanes.flatMap(lane => lane.viewers.flatMap(v => v.views))
+    strikes.push(...unasked(world.logs(), strikes))
+    strikes.sort((a, b) => a.begin - b.begin)
     const turns = await recordTurns({ world, asked, views, inferences: upstream.inferences, strikes })
     const found = {
       'C4 every viewer has the final bytes, one ending each, one inference once a byte was shown': checkStreams(
@@ -174,7 +176,7 @@ async function strike(options: {
   calm: () => boolean
   isOver: () => boolean
 }): Promise<Strike[]> {
-  const { world, upstream, chosen, random, ended, calm, isOver } = options
+  const { chosen, ended, calm, isOver } = options
   const strikes: Strike[] = []
   while (!calm()) await sleep(50)
   for (let n = 0; chosen.length > 0 && (n < chosen.length || !isOver()); n++) {
@@ -182,20 +184,11 @@ async function strike(options: {
     const begin = performance.now()
     const entry: Strike = { code: '', begin, end: Number.POSITIVE_INFINITY, fired: 0, problems: [] }
     strikes.push(entry)
-    if (name === 'all') Object.assign(entry, { code: 'everything killed', ...(await killAll(options, entry)) })
-    else if (name === 'refused') {
-      entry.code = 'F9 refused'
-      const before = upstream.inferences.length
-      await upstream.away(4000)
-      entry.fired = upstream.inferences.length >= before ? 1 : 0
-    } else {
-      const fault: Fault = faults[name]
-      entry.code = fault.code
-      const played = await fault.play(world, random)
-      entry.begin = played.begin ?? begin
-      entry.fired = played.fired
-      // How long a fault may take to be noticed is the fault rig's business; here it only has to have hit.
-      if (played.fired === 0) entry.problems = played.problems ?? []
+    try {
+      await play(options, name, entry)
+    } catch (error) {
+      // One that does not heal is a finding; the turns are still to be judged.
+      entry.problems.push(String(error).slice(0, 300))
     }
     entry.end = performance.now()
     const seconds = ((entry.end - begin) / 1000).toFixed(1)
@@ -205,11 +198,30 @@ async function strike(options: {
   return strikes
 }
 
+async function play(options: Parameters<typeof strike>[0], name: StreamFault, entry: Strike): Promise<void> {
+  const { world, upstream, random } = options
+  if (name === 'all') return killAll(options, entry)
+  if (name === 'refused') {
+    entry.code = 'F9 refused'
+    await upstream.away(4000)
+    entry.fired = 1
+    return
+  }
+  const fault: Fault = faults[name]
+  entry.code = fault.code
+  const played = await fault.play(world, random)
+  entry.begin = played.begin ?? entry.begin
+  entry.fired = played.fired
+  // How long a fault may take to be noticed is the fault rig's business; here it only has to have hit.
+  if (played.fired === 0) entry.problems = played.problems ?? []
+}
+
 /** Answers begin in rooms that nobody has open and nobody opens again; then every process is lost at once. */
 async function killAll(
   { world, upstream, tokens, asked, ended }: Parameters<typeof strike>[0],
   entry: Strike,
-): Promise<Partial<Strike>> {
+): Promise<void> {
+  entry.code = 'everything killed'
   const mine: Asked[] = []
   for (const [i, token] of tokens.slice(-abandonedTurns).entries()) {
     const run = randomBytes(8).toString('hex')
@@ -240,7 +252,7 @@ async function killAll(
   await Promise.all(nodes.map(node => node.ready(40_000)))
   const isDone = () => mine.every(a => ended.has(a.questionId))
   for (const until = begin + 60_000; !isDone() && performance.now() < until; ) await sleep(50)
-  return { begin, fired: isBegun() ? 1 : 0 }
+  entry.fired = isBegun() ? 1 : 0
 }
 
 /** Node and thread faults, after which whoever owns the conversation next has to end what was left. */
@@ -265,7 +277,7 @@ export function interrupted(turns: readonly TurnRecord[], strikes: readonly Stri
 /** A run in which the faults hit nothing, or the breaker answered for the model, proves nothing. */
 function tooLittle(turns: readonly TurnRecord[], strikes: readonly Strike[], wanted: number): string[] {
   const problems: string[] = []
-  const kinds = new Set(strikes.map(s => s.code)).size
+  const kinds = new Set(strikes.flatMap(s => (s.code.startsWith('F0') ? [] : s.code))).size
   if (kinds < wanted) problems.push(`${kinds} faults of ${wanted} were played`)
   const away = turns.filter(t => t.mayFail && t.row?.finish === 'failed' && t.expected.finish !== 'failed').length
   if (away > turns.length / 5) problems.push(`${away} turns met an open breaker or no provider`)
