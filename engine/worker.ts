@@ -30,9 +30,6 @@ import { openOrm } from './storage/orm.ts'
 import { isEngineAddress } from './storage/route-map.ts'
 import { ShardTable } from './storage/shard-table.ts'
 
-/** While nobody leaves: a shard with a running turn is not moved to a newcomer. It costs a walk over all actors. */
-const busyRestMs = 500
-
 /** Reads beside the one writer: activation, look-ups, heads. */
 const readersMax = 3
 /** How long a starting thread waits for a database that is away; the supervisor then starts another. */
@@ -163,12 +160,13 @@ async function serve({ port, worker, nodeId, incarnation }: WorkerData, config: 
   )
   const stopped = Promise.withResolvers<void>()
   let busyBefore = ''
+  // Also while nobody leaves: a shard with a running turn is not moved to a newcomer either.
   let telling = setInterval(() => {
     const busy = actors.busyShards()
     if (busy.join() === busyBefore) return
     busyBefore = busy.join()
     post({ kind: 'busy', shards: busy, isQuiet: false })
-  }, busyRestMs)
+  }, busyEveryMs)
   port.on('message', (message: ToWorker) => {
     switch (message.kind) {
       case 'own':
