@@ -11,7 +11,7 @@
  */
 import type { Asked, Effect, Requester } from '#engine/conversation/effects.ts'
 import type { CommandEvent, RunEvent } from '#engine/conversation/events.ts'
-import { dirtyPositions, markPositions } from '#engine/conversation/receipts.ts'
+import { countDirty, dirtyPositions, markPositions } from '#engine/conversation/receipts.ts'
 import { runningOf, type State, stateFrom } from '#engine/conversation/state.ts'
 import { isOrdered, transition, wakeAt } from '#engine/conversation/transition.ts'
 import type { Command } from '#protos/catalogue.ts'
@@ -121,7 +121,7 @@ export class Actor implements Source, Joinable {
 
   /** Positions that the store does not have yet. */
   get dirtyCount(): number {
-    return this.#state === undefined ? 0 : dirtyPositions(this.#state).length
+    return this.#state === undefined ? 0 : countDirty(this.#state)
   }
 
   /** Takes a command. False: no room for it, nothing was done. */
@@ -256,6 +256,7 @@ export class Actor implements Source, Joinable {
 
   /** Refuses letters that waited too long and provably reached no commit; the rest stay silent until known. */
   expire(mono: number): void {
+    if (this.#phase === 'active' && this.#mailbox.length === 0) return
     const isOld = (item: Waiting) =>
       ageOf(item.delivery, mono) > letterAgeMsMax &&
       (item.stored === null || (item.delivery.label.flags & letterFlags.resend) === 0)
@@ -269,9 +270,8 @@ export class Actor implements Source, Joinable {
 
   /** Positions for the store, marked as flushed; `unflushed` takes that back. */
   flushRows(at: number): Omit<ReceiptRow, 'conversation'>[] {
-    if (!this.#state) return []
+    if (!this.#state || this.dirtyCount === 0) return []
     const rows = dirtyPositions(this.#state)
-    if (rows.length === 0) return []
     this.#state = markPositions(
       this.#state,
       rows.map(r => r.userId),

@@ -78,7 +78,10 @@ export type Registry = Actors & {
   stats(): RegistryStats
 }
 
+/** All actors once. */
 const sweepMs = 1000
+const sweepSlices = 4
+const sweepActorsMin = 500
 const flushRowsMax = 2000
 /** A drain waits this long for turns to end; the rest are ended by whoever takes over. */
 const drainTurnsMs = drainMsMax / 3
@@ -90,6 +93,8 @@ export function createRegistry(deps: RegistryDeps): Registry {
   const reads = openReads({ directory, timers, clock, log })
   let isClosed = false
   let flushing: Promise<void> | undefined
+  let unswept = actors.entries()
+  let found = nothingFound()
 
   const context: Context = {
     clock,
@@ -170,10 +175,23 @@ export function createRegistry(deps: RegistryDeps): Registry {
     return flushing
   }
 
+  /** A share of the actors at a time: a hundred thousand in one go would hold the thread up for tens of ms. */
   function sweep(): void {
     const mono = clock.mono()
-    for (const [id, actor] of actors) {
+    for (let left = Math.max(sweepActorsMin, actors.size / sweepSlices); left > 0; left--) {
+      const next = unswept.next()
+      if (next.done) {
+        swept()
+        unswept = actors.entries()
+        found = nothingFound()
+        return
+      }
+      const [id, actor] = next.value
       actor.expire(mono)
+      if (actor.turns.isLive) found.turnsLive++
+      found.turnsWaiting += actor.turns.waiting
+      found.turnsQueued += actor.turns.queued
+      found.receiptsDirty += actor.dirtyCount
       if (actor.isFenced) actors.delete(id)
       else if (actor.isIdle(mono)) {
         // The very fence of a moved shard, with nothing waiting: it only lets go.
@@ -181,19 +199,17 @@ export function createRegistry(deps: RegistryDeps): Registry {
         actors.delete(id)
       }
     }
+  }
+
+  function swept(): void {
     share()
-    const stats = statsOf()
-    metrics.parley_actors.set(stats.actors)
-    metrics.parley_receipts_dirty.set(stats.receiptsDirty)
-    metrics.parley_mailbox_letters.set(stats.waitingLetters)
-    metrics.parley_mailbox_bytes.set(stats.waitingBytes)
-    const waiting = sumOf(a => a.turns.waiting)
-    metrics.parley_turns.set({ state: 'running' }, Math.max(0, stats.turnsLive - waiting))
-    metrics.parley_turns.set(
-      { state: 'queued' },
-      sumOf(a => a.turns.queued),
-    )
-    metrics.parley_turns.set({ state: 'waiting' }, waiting)
+    metrics.parley_actors.set(actors.size)
+    metrics.parley_receipts_dirty.set(found.receiptsDirty)
+    metrics.parley_mailbox_letters.set(context.tally.letters)
+    metrics.parley_mailbox_bytes.set(context.tally.bytes)
+    metrics.parley_turns.set({ state: 'running' }, Math.max(0, found.turnsLive - found.turnsWaiting))
+    metrics.parley_turns.set({ state: 'queued' }, found.turnsQueued)
+    metrics.parley_turns.set({ state: 'waiting' }, found.turnsWaiting)
     metrics.parley_delta_backlog_bytes.set(context.backlog.size)
   }
 
@@ -203,12 +219,6 @@ export function createRegistry(deps: RegistryDeps): Registry {
       Math.max(min, Math.min(max, Math.floor(all / Math.max(1, actors.size))))
     context.world.rules.recentIdsMax = each(recentIdsPerWorkerMax, recentIdsMin, recentIdsMax)
     context.tailBytesMax = each(tailBytesPerWorkerMax, tailBytesMin, tailBytesMax)
-  }
-
-  function sumOf(count: (actor: Actor) => number): number {
-    let sum = 0
-    for (const actor of actors.values()) sum += count(actor)
-    return sum
   }
 
   function statsOf(): RegistryStats {
@@ -229,7 +239,7 @@ export function createRegistry(deps: RegistryDeps): Registry {
       every(ms, run)
     })
   }
-  every(sweepMs, sweep)
+  every(sweepMs / sweepSlices, sweep)
   every(receiptFlushMs, () => void flushOnce())
 
   return {
@@ -320,6 +330,11 @@ export function createRegistry(deps: RegistryDeps): Registry {
       timers.close()
     },
   }
+}
+
+/** What one pass over all actors counts. */
+function nothingFound() {
+  return { turnsLive: 0, turnsWaiting: 0, turnsQueued: 0, receiptsDirty: 0 }
 }
 
 function worldOf({ clock, limits }: Pick<RegistryDeps, 'clock' | 'limits'>): World {

@@ -39,11 +39,16 @@ export function receiptDelivered(step: Step, { command, from }: CommandEvent<Com
   if (isDue) tell(step, from.principal, 0)
 }
 
-/** One's own send moves one's own position; nobody is told, the message says it (P5). */
-export function receiptOfSend(step: Step, userId: string, seq: number): void {
-  const before = step.state.positions.get(userId) ?? nowhere
-  if (seq <= before.read) return
-  place(step, userId, { ...before, read: seq, delivered: Math.max(before.delivered, seq), isDirty: true })
+/** One's own send moves one's own position; nobody is told, the message says it (P5). `sends`: of one commit, in order. */
+export function receiptsOfSends(step: Step, sends: readonly { senderId: string; seq: number }[]): void {
+  let positions: Map<string, Position> | undefined
+  for (const { senderId, seq } of sends) {
+    const before = (positions ?? step.state.positions).get(senderId) ?? nowhere
+    if (seq <= before.read) continue
+    positions ??= new Map(step.state.positions)
+    positions.set(senderId, { ...before, read: seq, delivered: Math.max(before.delivered, seq), isDirty: true })
+  }
+  if (positions) step.set({ positions })
 }
 
 export function receiptTick(step: Step): void {
@@ -52,6 +57,12 @@ export function receiptTick(step: Step): void {
     place(step, userId, { ...position, isOwed: false, sentAt: step.mono })
     tell(step, userId, 0)
   }
+}
+
+export function countDirty(state: State): number {
+  let count = 0
+  for (const [userId, p] of state.positions) if (p.isDirty && state.members.has(userId)) count++
+  return count
 }
 
 /** Positions that the store does not have yet. */

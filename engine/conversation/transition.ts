@@ -9,7 +9,7 @@ import { decide } from './decide.ts'
 import type { Effect } from './effects.ts'
 import type { CommandEvent, Event, World } from './events.ts'
 import { add, block, changeRole, create, destroy, remove, update } from './members.ts'
-import { receiptDelivered, receiptOfSend, receiptRead, receiptTick } from './receipts.ts'
+import { receiptDelivered, receiptRead, receiptsOfSends, receiptTick } from './receipts.ts'
 import { addedSends, foldRecent } from './recent.ts'
 import { assistantTypes, runStep, stop } from './runs.ts'
 import { send, status } from './send.ts'
@@ -144,10 +144,8 @@ function settle(step: Step, before: State, draft: State): void {
     typing = new Map([...typing].filter(([userId]) => draft.members.has(userId) || !before.members.has(userId)))
   }
   step.set({ ...draft, positions, typing, recent: foldRecent(draft.recent, step.world.rules.recentIdsMax) })
-  for (const { senderId, seq } of sends) {
-    receiptOfSend(step, senderId, seq)
-    typingEnd(step, senderId)
-  }
+  receiptsOfSends(step, sends)
+  if (typing.size > 0) for (const { senderId } of sends) typingEnd(step, senderId)
   assistantTypes(step, before)
 }
 
