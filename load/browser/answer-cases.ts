@@ -113,6 +113,7 @@ export const answerCases: Case[] = [
     async ({ ada }) => {
       await ada.write('#fault 500')
       await ada.rows.last().getByText('The assistant couldn’t be reached.').waitFor({ timeout: endMs })
+      await ada.list.getByText('No answer came').waitFor()
       const count = await ada.row('#fault 500').count()
       await ada.rows.last().getByRole('button', { name: 'Retry' }).click()
       await becomes(() => ada.row('#fault 500').count(), count + 1, 'asked again')

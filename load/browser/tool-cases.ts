@@ -50,16 +50,27 @@ export const toolCases: Case[] = [
   [
     'a deletion waits for its person, over a reload; refused, nothing is deleted',
     async ({ ada }) => {
+      // A press in the first half second decides nothing: this one comes with the buttons.
+      await ada.log.evaluate(log => {
+        const view = log.ownerDocument.defaultView
+        const watch = new view.MutationObserver(() => {
+          const buttons = log.querySelectorAll('[data-approval=open] button')
+          if (buttons.length === 0) return
+          for (const button of buttons) if (button.textContent === 'Allow') button.click()
+          watch.disconnect()
+          log.setAttribute('data-pressed', '')
+        })
+        watch.observe(log, { childList: true, subtree: true })
+      })
       await ada.write('delete the task wax the skis')
       const card = waiting(ada)
+      await ada.page.locator('[data-pressed]').waitFor()
       await card.getByText('task_id').waitFor()
       assert.equal(await card.evaluate(box => box.matches(':focus-within')), false, 'nothing in it has the focus')
       const sizes = await card.getByRole('button').evaluateAll(all => all.map(b => b.getBoundingClientRect().width))
       assert.equal(sizes[0], sizes[1], 'both buttons are as wide')
       await ada.page.reload()
       await card.getByText('left').waitFor()
-      // A press in the first half second decides nothing.
-      await card.getByRole('button', { name: 'Allow', exact: true }).dispatchEvent('click')
       const before = await card.evaluate(box => box.getBoundingClientRect().height)
       await card.getByRole('button', { name: 'Don’t allow' }).click()
       const decided = ada.rows.last().locator('[data-approval=refused]')

@@ -35,6 +35,7 @@ export const en = {
   'list.asksYou': 'The assistant waits for you',
   'list.typing': 'writing…',
   'list.typingName': '{name} is writing…',
+  'list.noAnswer': 'No answer came',
   'list.noMessages': 'No messages yet',
   'list.failed': 'Conversations can’t be read right now.',
   'account.menu': 'Your account',
