@@ -1,38 +1,26 @@
 /** What the hub reads, on real Postgres under the gateway's own role, over a log that a real journal wrote. */
 import assert from 'node:assert/strict'
-import { randomBytes, randomUUID } from 'node:crypto'
+import { randomUUID } from 'node:crypto'
 import { after, before, test } from 'node:test'
-import { silentLog } from '#engine/ops/log.ts'
 import { makeRoom } from '#engine/storage/directory.contract.ts'
 import { createDirectory } from '#engine/storage/directory.ts'
-import { type Database, openOrm } from '#engine/storage/orm.ts'
+import type { Database } from '#engine/storage/orm.ts'
 import { type Bench, openBench, settled } from '#load/kit/journal-bench.ts'
 import { postgresWorld } from '#load/kit/journal-world.ts'
-import { type TestDatabase, testDatabase } from '#load/kit/postgres.ts'
+import { openRoles, type TestRoles } from '#load/kit/roles.ts'
 import type { Db } from './auth/db.ts'
 import { Positions } from './positions.ts'
 import { createReads, type Reads } from './reads.ts'
 
-let database: TestDatabase
 let admin: Database
 let gateway: Database
+let user: TestRoles['user']
+let close: TestRoles['close']
 
 before(async () => {
-  database = await testDatabase()
-  admin = await openOrm({ url: database.url, name: 'test-admin', log: silentLog })
-  gateway = await openOrm({ url: database.url, role: 'parley_gateway', name: 'test-gateway', log: silentLog })
+  ;({ admin, gateway, user, close } = await openRoles())
 })
-after(async () => {
-  await gateway.close()
-  await admin.close()
-  await database.drop()
-})
-
-async function user(username: string): Promise<string> {
-  const name = `${username}_${randomBytes(4).toString('hex')}`
-  const made = await gateway.pool.query<{ id: string }>('insert into users (username) values ($1) returning id', [name])
-  return made.rows[0]!.id
-}
+after(() => close())
 
 const readTest = (title: string, body: (bench: Bench, read: Reads, positions: Positions) => Promise<void>) =>
   void test(title, { timeout: 30_000 }, async () => {

@@ -1,35 +1,22 @@
 /** The directory's contract on Postgres and the view of receipts over the same log. */
 import assert from 'node:assert/strict'
-import { randomBytes } from 'node:crypto'
 import { after, before, test } from 'node:test'
-import { silentLog } from '#engine/ops/log.ts'
 import { openBench, settled } from '#load/kit/journal-bench.ts'
 import { postgresWorld } from '#load/kit/journal-world.ts'
-import { type TestDatabase, testDatabase } from '#load/kit/postgres.ts'
+import { openRoles, type TestRoles } from '#load/kit/roles.ts'
 import { directoryContract, makeRoom } from './directory.contract.ts'
 import { createDirectory } from './directory.ts'
-import { type Database, openOrm } from './orm.ts'
+import type { Database } from './orm.ts'
 
-let database: TestDatabase
 let admin: Database
 let gateway: Database
+let user: TestRoles['user']
+let close: TestRoles['close']
 
 before(async () => {
-  database = await testDatabase()
-  admin = await openOrm({ url: database.url, name: 'test-admin', log: silentLog })
-  gateway = await openOrm({ url: database.url, role: 'parley_gateway', name: 'test-gateway', log: silentLog })
+  ;({ admin, gateway, user, close } = await openRoles())
 })
-after(async () => {
-  await gateway.close()
-  await admin.close()
-  await database.drop()
-})
-
-async function user(username: string): Promise<string> {
-  const name = `${username}_${randomBytes(4).toString('hex')}`
-  const made = await gateway.pool.query<{ id: string }>('insert into users (username) values ($1) returning id', [name])
-  return made.rows[0]!.id
-}
+after(() => close())
 
 async function open() {
   const world = await postgresWorld(admin)
