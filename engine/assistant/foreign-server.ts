@@ -4,7 +4,6 @@
  * that asks for a model, for files or for a person.
  */
 import { Client } from '@modelcontextprotocol/sdk/client/index.js'
-import { StdioClientTransport } from '@modelcontextprotocol/sdk/client/stdio.js'
 import { StreamableHTTPClientTransport, StreamableHTTPError } from '@modelcontextprotocol/sdk/client/streamableHttp.js'
 import {
   CallToolResultSchema,
@@ -21,14 +20,13 @@ import {
   mcpCallsMax,
   mcpConnectMs,
   mcpListPagesMax,
-  mcpMessageBytesMax,
   mcpRelistMs,
   mcpRetryMs,
   mcpRetryMsMax,
-  mcpStderrCharsMax,
   mcpToolsMax,
 } from '#protos/limits.ts'
 import { Breaker } from './breaker.ts'
+import { ChildTransport } from './child-transport.ts'
 import { type ForeignOutcome, type ListedTool, textOf } from './foreign-tools.ts'
 import { createGuardedFetch } from './guarded-fetch.ts'
 
@@ -147,19 +145,8 @@ export function keepServer(deps: {
       })
       return { transport: transport as Transport, said: () => '', release: guarded.close }
     }
-    const { command, args, env } = reach
-    const transport = new StdioClientTransport({
-      command,
-      args,
-      env,
-      stderr: 'pipe',
-      maxBufferSize: mcpMessageBytesMax,
-    })
-    let complaints = ''
-    transport.stderr?.on('data', (piece: Buffer) => {
-      complaints = (complaints + piece.toString()).slice(-mcpStderrCharsMax)
-    })
-    const said = () => (complaints === '' ? '' : `: ${complaints.trim()}`)
+    const transport = new ChildTransport(reach)
+    const said = () => (transport.complaints === '' ? '' : `: ${transport.complaints}`)
     return { transport: transport as Transport, said, release: () => undefined }
   }
 
