@@ -33,6 +33,7 @@ export class Lane {
   /** Turns that never ended, or could not be asked for. */
   readonly problems: string[] = []
   readonly #isEnded: (asked: Asked) => boolean
+  readonly #isAtModel: (run: string) => boolean
   #current: Asked | undefined
 
   static async make(
@@ -41,6 +42,7 @@ export class Lane {
     index: number,
     asked: Asked[],
     isEnded: (asked: Asked) => boolean,
+    isAtModel: (run: string) => boolean,
   ): Promise<Lane> {
     const first = index * peoplePerLane
     const names = [2, 3].map(n => `seed_${first + n}`)
@@ -49,7 +51,7 @@ export class Lane {
       title: `lane ${index}`,
       usernames: names,
     })
-    return new Lane(world, id, tokens.slice(first, first + peoplePerLane), index, asked, isEnded)
+    return new Lane(world, id, tokens.slice(first, first + peoplePerLane), index, asked, isEnded, isAtModel)
   }
 
   private constructor(
@@ -59,10 +61,12 @@ export class Lane {
     index: number,
     asked: Asked[],
     isEnded: (asked: Asked) => boolean,
+    isAtModel: (run: string) => boolean,
   ) {
     this.conversation = conversation
     this.asked = asked
     this.#isEnded = isEnded
+    this.#isAtModel = isAtModel
     this.viewers = tokens.map(
       (token, i) =>
         new Viewer({
@@ -130,7 +134,11 @@ export class Lane {
   /** By another than who asked: any member may. */
   async #stops(asked: Asked, expectedMs: number, signal: AbortSignal): Promise<void> {
     const { stopAt } = asked.plan
-    if (stopAt === undefined || !(await waited(stopAt * expectedMs, signal))) return
+    if (stopAt === undefined) return
+    // Counted from the request, where it is the silence of the model that is to be stopped.
+    if (scriptOf(asked.plan.script).stops !== undefined)
+      while (!this.#isAtModel(asked.run) && !signal.aborted) await sleep(20)
+    if (!(await waited(stopAt * expectedMs, signal))) return
     const frame = { type: 'chat.stop', conversationId: this.conversation, messageId: asked.questionId }
     while (!signal.aborted) {
       asked.stopAt ??= performance.now()

@@ -73,8 +73,9 @@ export async function runStreams(options: StreamsOptions): Promise<number> {
   try {
     const tokens = await world.seed(parallel * 3 + abandonedTurns)
     const lanes: Lane[] = []
+    const isAtModel = (run: string) => upstream.inferences.some(i => i.run === run)
     for (let i = 0; i < parallel; i++)
-      lanes.push(await Lane.make(world, tokens, i, asked, one => ended.has(one.questionId)))
+      lanes.push(await Lane.make(world, tokens, i, asked, one => ended.has(one.questionId), isAtModel))
     await Promise.all(lanes.map(lane => lane.open()))
     if (chosen.length > 0 && !(await isSpread(world)))
       throw new Error('one engine owns nothing: its end would prove nothing')
