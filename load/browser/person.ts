@@ -114,14 +114,17 @@ export class Person {
 
   /** Comes back when what was written has its row in the log. */
   async write(text: string): Promise<void> {
-    const own = (): Promise<string[]> =>
-      this.log.evaluate(log =>
-        [...log.querySelectorAll('[data-key^="c:"]')].map((row: typeof log) => row.getAttribute('data-key')),
-      )
-    const before = await own()
+    // The lowest of the own rows: older ones may come into the page above it as the log moves.
+    const lowest = (): Promise<string | undefined> =>
+      this.log.evaluate(log => {
+        const own = [...log.querySelectorAll('[data-key^="c:"]')] as (typeof log)[]
+        const bottom = (row: typeof log): number => row.getBoundingClientRect().bottom
+        return own.sort((a, b) => bottom(b) - bottom(a))[0]?.getAttribute('data-key')
+      })
+    const before = await lowest()
     await this.field.fill(text)
     await this.field.press('Enter')
-    await becomes(async () => (await own()).some(key => !before.includes(key)), true, `“${text}” is in the log`)
+    await becomes(async () => (await lowest()) !== before, true, `“${text}” is in the log`)
   }
 
   async open(conversation: string): Promise<void> {
