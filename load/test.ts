@@ -106,9 +106,11 @@ async function runFile(file: string): Promise<void> {
   if (output.trim() !== '') failures.push(`OUTPUT ${file}\n${output.trimEnd()}`)
 }
 
+/** With its causes: a property's failure says only there what was wrong. */
 function describe(error: unknown): string {
   if (!(error instanceof Error)) return String(error)
-  return error.stack?.includes(error.message) ? error.stack : `${error.message}\n${error.stack ?? ''}`
+  const own = error.stack?.includes(error.message) ? error.stack : `${error.message}\n${error.stack ?? ''}`
+  return error.cause === undefined ? own : `${own}\ncaused by ${describe(error.cause)}`
 }
 
 /** Files with a database first: they take longest. */
