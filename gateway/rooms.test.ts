@@ -329,6 +329,46 @@ test('H8 an answer that begins before the chat.done of the last came makes no te
   )
 })
 
+test('H8 no text of an answer comes after its chat.done, when a link that lagged brings it late', async () => {
+  const next = '33333333-3333-7333-8333-333333333333'
+  const content = 'hello'
+  for (const hasNextBegun of [false, true]) {
+    const r = rig()
+    const [before, after] = [r.peer('u'), r.peer('v')]
+    r.rooms.joined(r.rooms.sit(before.peer, id, 0), joinedFrame, 0, undefined, undefined)
+    r.store(content)
+    r.delta(0, 'he')
+    const body = { messageId: answerId, finish: 'stop', content, role: 'assistant' }
+    r.commit(r.event(1, { senderId: assistantId, body }), false)
+    r.rooms.fill(r.rooms.all.get(id)!, 1)
+    await r.settle()
+    r.rooms.joined(r.rooms.sit(after.peer, id, 1), joinedFrame, 1, undefined, undefined)
+    r.pass(2000)
+    await r.settle()
+    if (hasNextBegun) {
+      r.rooms.delta(id, next, 0, 1, Buffer.from(JSON.stringify({ type: 'chat.stream', messageId: next, offset: 0 })))
+    }
+    r.delta(0, 'he')
+    r.delta(2, 'llo')
+    // Nor is it owed to a socket that is caught up later.
+    before.wire.waiting = after.wire.waiting = 1e9
+    r.commit(r.event(2))
+    before.wire.waiting = after.wire.waiting = 0
+    for (const { peer } of [before, after]) if (peer.outbox.poll(1)) await r.rooms.catchUp(peer)
+    await r.settle()
+    const told = ({ wire }: typeof before) =>
+      wire.got.flatMap(f => (f['messageId'] === answerId ? [[f['type'], f['offset']]] : []))
+    assert.deepEqual(told(before), [
+      ['chat.stream', 0],
+      ['message.new', undefined],
+      ['chat.stream', 2],
+      ['chat.done', undefined],
+    ])
+    assert.deepEqual(told(after), [['chat.done', undefined]])
+    assert.deepEqual([seqs(before.wire), seqs(after.wire)], [[1, 2], [2]])
+  }
+})
+
 test('H1 a room is attached where its first seat begins and detached with its last', () => {
   const r = rig()
   const [a, b] = [r.peer('u'), r.peer('v')]

@@ -236,7 +236,8 @@ export class Rooms {
 
   delta(conversation: string, answerId: string, offset: number, bytes: number, body: Uint8Array): void {
     const room = this.all.get(conversation)
-    if (!room) return
+    // A link that lagged may bring text of an answer whose chat.done was made from the log: nobody is owed any of it.
+    if (!room || room.dones.has(answerId)) return
     room.streamId = answerId
     room.streamEnd = offset + bytes
     let framed: Framed | undefined
