@@ -232,15 +232,18 @@ export function createRegistry(deps: RegistryDeps): Registry {
     return { actors: actors.size, waitingLetters: letters, waitingBytes: bytes, turnsLive, receiptsDirty }
   }
 
-  function every(ms: number, run: () => void): void {
-    timers.after(ms, () => {
+  function every(ms: () => number, run: () => void): void {
+    timers.after(ms(), () => {
       if (isClosed) return
       run()
       every(ms, run)
     })
   }
-  every(sweepMs / sweepSlices, sweep)
-  every(receiptFlushMs, () => void flushOnce())
+  every(() => (actors.size > sweepActorsMin ? sweepMs / sweepSlices : sweepMs), sweep)
+  every(
+    () => receiptFlushMs,
+    () => void flushOnce(),
+  )
 
   return {
     deliver(delivery) {
