@@ -1,7 +1,9 @@
 /**
  * `npm test`: every test file beside the code, two at a time, on one embedded Postgres for the run. `npm test -- word …`
- * runs the files whose path holds a word. A test has 30 s; a file that does not end after its last test left a handle open
- * and fails. The last line is `N passed, N failed`. Refuses to hide: what a failed file printed is shown.
+ * runs the files whose path holds a word. A test has 60 s; a file that does not end after its last test left a handle open
+ * and fails. A file that failed beside another is run once more, alone: a machine that others use may stand still for
+ * seconds, and what is wrong fails twice. The last line is `N passed, N failed`. Refuses to hide: what failed is shown,
+ * also when it passed alone.
  */
 import { spawnSync } from 'node:child_process'
 import { readdirSync } from 'node:fs'
@@ -10,21 +12,25 @@ import { run } from 'node:test'
 import { startTestPostgres } from './kit/postgres.ts'
 
 const root = path.resolve(import.meta.dirname, '..')
-const testMsMax = 30_000
+const testMsMax = 60_000
 /** Longer than one test may take: no event for so long means that nothing runs any more. */
-const idleMsMax = 45_000
+const idleMsMax = 90_000
 const outputCharsMax = 20_000
 const filesAtOnce = 2
 
-interface Tally {
+interface Result {
+  file: string
   passed: number
   failed: number
   skipped: number
+  failures: string[]
 }
 
 const words = process.argv.slice(2)
-const tally: Tally = { passed: 0, failed: 0, skipped: 0 }
-const failures: string[] = []
+const results: Result[] = []
+/** What failed beside another file and passed alone. */
+const unsettled: string[] = []
+let leftOut = 0
 const began = performance.now()
 
 const hasRedis = spawnSync('redis-server', ['--version'], { stdio: 'ignore' }).status === 0
@@ -32,7 +38,7 @@ const files = testFiles(root).filter(file => words.length === 0 || words.some(wo
 const runnable = files.filter(file => hasRedis || !file.endsWith('.redis.test.ts'))
 for (const file of files.filter(f => !runnable.includes(f))) {
   console.log(`skipped ${file}: redis-server is not installed`)
-  tally.skipped++
+  leftOut++
 }
 
 const needsPostgres = runnable.some(file => file.endsWith('.pg.test.ts'))
@@ -50,12 +56,22 @@ try {
       for (let file = waiting.shift(); file && !interrupted; file = waiting.shift()) await runFile(file)
     }),
   )
+  const again = results.filter(r => r.failed > 0)
+  if (again.length > 0) console.log('\nonce more, alone:')
+  for (const first of again) {
+    if (interrupted) break
+    results.splice(results.indexOf(first), 1)
+    await runFile(first.file)
+    if (results.at(-1)?.failed === 0) unsettled.push(...first.failures)
+  }
 } finally {
   await postgres?.stop()
 }
 
-for (const failure of failures) console.log(`\n${failure}`)
-const { passed, failed, skipped } = tally
+for (const failure of unsettled) console.log(`\npassed alone, but ${failure}`)
+for (const failure of results.flatMap(r => r.failures)) console.log(`\n${failure}`)
+const sum = (what: 'passed' | 'failed' | 'skipped') => results.reduce((n, r) => n + r[what], 0)
+const [passed, failed, skipped] = [sum('passed'), sum('failed'), sum('skipped') + leftOut]
 console.log(`\n${Math.round((performance.now() - began) / 1000)} s`)
 console.log(`${passed} passed, ${failed} failed${skipped ? `, ${skipped} skipped` : ''}`)
 process.exit(failed > 0 || passed === 0 || interrupted ? 1 : 0)
@@ -66,10 +82,10 @@ async function runFile(file: string): Promise<void> {
   const fileBegan = performance.now()
   let idle: NodeJS.Timeout | undefined
   let output = ''
-  const mine: string[] = []
+  const result: Result = { file, passed: 0, failed: 0, skipped: 0, failures: [] }
   const fail = (name: string, text: string) => {
-    tally.failed++
-    mine.push(`FAILED ${file}\n  ${name}\n${text.replace(/^/gm, '    ')}`)
+    result.failed++
+    result.failures.push(`FAILED ${file}\n  ${name}\n${text.replace(/^/gm, '    ')}`)
   }
   for await (const { type, data } of run({ files: [full], timeout: testMsMax, signal: abort.signal })) {
     clearTimeout(idle)
@@ -82,9 +98,9 @@ async function runFile(file: string): Promise<void> {
       case 'test:pass':
         if (data.details.type === 'suite' || data.name === full) break
         if (data.skip !== undefined || data.todo !== undefined) {
-          tally.skipped++
+          result.skipped++
           console.log(`skipped ${file}: ${data.name}${typeof data.skip === 'string' ? ` (${data.skip})` : ''}`)
-        } else tally.passed++
+        } else result.passed++
         break
       case 'test:fail': {
         const error = data.details.error as Error & { failureType?: string; cause?: unknown }
@@ -100,10 +116,9 @@ async function runFile(file: string): Promise<void> {
   }
   clearTimeout(idle)
   const seconds = ((performance.now() - fileBegan) / 1000).toFixed(1)
-  console.log(`${mine.length === 0 ? 'ok     ' : 'FAILED '} ${file} (${seconds} s)`)
-  if (mine.length === 0) return
-  failures.push(...mine)
-  if (output.trim() !== '') failures.push(`OUTPUT ${file}\n${output.trimEnd()}`)
+  console.log(`${result.failed === 0 ? 'ok     ' : 'FAILED '} ${file} (${seconds} s)`)
+  if (result.failed > 0 && output.trim() !== '') result.failures.push(`OUTPUT ${file}\n${output.trimEnd()}`)
+  results.push(result)
 }
 
 /** With its causes: a property's failure says only there what was wrong. */
