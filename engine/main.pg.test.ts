@@ -96,7 +96,7 @@ test('[ENG2] an engine that was killed owns everything again soon after its next
   const second = await start(t)
   assert.ok((await owners()).every(row => row.owner === second.ready.incarnation))
   // 0.7 s on an idle machine; tests share theirs.
-  assert.ok(second.tookMs < 4000, `${second.tookMs} ms`)
+  assert.ok(second.tookMs < 12_000, `${second.tookMs} ms`)
 })
 
 test('[ENG3] SIGTERM ends an engine within 5 s with code 0 and frees its shards at once', async t => {
@@ -120,7 +120,7 @@ test('[ENG5] an engine ends when the channel to its parent closes', async t => {
   const began = performance.now()
   child.disconnect()
   assert.equal(await ended, 0)
-  assert.ok(performance.now() - began < 3000)
+  assert.ok(performance.now() - began < 8000)
 })
 
 test('[ENG6] a wrong setting ends it with code 2 and a sentence', async t => {
@@ -156,7 +156,7 @@ for (const kind of ['throw', 'exit', 'oom', 'spin']) {
     assert.equal(answer.status, 202)
     const isFresh = (now: number[]) => now.length === broken.length && now.every((epoch, i) => epoch > broken[i]!)
     while (!isFresh(await epochs(0))) {
-      assert.ok(performance.now() - began < 20_000, 'waited 20 s')
+      assert.ok(performance.now() - began < 50_000, 'waited 50 s')
       await new Promise(resolve => setTimeout(resolve, 5))
     }
     t.diagnostic(`${Math.round(performance.now() - began)} ms`)

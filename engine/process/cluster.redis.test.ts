@@ -149,7 +149,7 @@ describe('a cluster', { skip: hasRedis ? false : 'redis-server is not installed'
     const began = performance.now()
     assert.equal((await post(0, '/auth/logout', {}, token)).status, 200)
     assert.equal((await socket.closed).code, 4410)
-    assert.ok(performance.now() - began < 5000)
+    assert.ok(performance.now() - began < 20_000)
     const me = await fetch(`${cluster.file().gateways[1]!.url}/me`, { headers: { authorization: `Bearer ${token}` } })
     assert.equal(me.status, 401)
   })

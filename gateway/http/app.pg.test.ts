@@ -215,7 +215,7 @@ test('3.3 two Authorization headers are nobody’s; a broken or slow request is 
   )
   assert.match(slow, /^HTTP\/1\.1 408 /)
   assert.match(slow, /"error_code":"INVALID_REQUEST"/)
-  assert.ok(performance.now() - started < 3000)
+  assert.ok(performance.now() - started < 9000)
   const pipelined = await raw('GET /healthz HTTP/1.1\r\nHost: x\r\n\r\nGET /healthz HTTP/1.1\r\nHost: x\r\n\r\n')
   assert.equal(pipelined.match(/HTTP\/1\.1 200/g)?.length, 2)
   const offered = await raw('GET /me HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n')
