@@ -60,6 +60,8 @@ export function joinCluster(options: MembershipOptions): Membership {
   const addrs = Array.from({ length: options.workers }, () => '')
   /** What each worker was told, or told us of itself. */
   const told = new Map<number, { worker: number; epoch: number }>()
+  /** Shards that a worker was told to forget for a move. For a thread that is final under that epoch: ours again, they need a fresh one. */
+  const leaving = new Set<number>()
   const startedAt = clock.mono()
   let observations = nothingObserved
   let memory = noMemory
@@ -169,8 +171,9 @@ export function joinCluster(options: MembershipOptions): Membership {
   /** One read and what follows from it. Returns how many were buried and how many shards moved: then there is more to do. */
   async function tend(isRound: boolean): Promise<number> {
     const began = clock.mono()
-    const { nodes, shards } = await store.read()
+    let { nodes, shards } = await store.read()
     const buried = isRound ? await watch(nodes, began) : 0
+    if (await takeBack(shards)) ({ nodes, shards } = await store.read())
     believe(shards)
     if (addrs.some(addr => addr === '') && clock.mono() - startedAt < startWaitMs) return buried
     const decided = plan(memory, me, nodes, shards, clock.mono(), isBusy)
@@ -187,11 +190,15 @@ export function joinCluster(options: MembershipOptions): Membership {
       options.onSettled()
     }
     for (const { from, to, held } of gathered(decided.moves)) {
-      const leaving = held.map(({ shard }) => shard)
-      for (const shard of leaving) told.delete(shard)
-      options.disown(from, leaving)
+      const moving = held.map(({ shard }) => shard)
+      for (const shard of moving) {
+        told.delete(shard)
+        leaving.add(shard)
+      }
+      options.disown(from, moving)
       const isOurs = to.incarnation === me
-      const granted = isOurs ? await store.replace(me, to.worker, leaving) : await store.handOver(me, held, to)
+      const granted = isOurs ? await store.replace(me, to.worker, moving) : await store.handOver(me, held, to)
+      for (const { shard } of granted) leaving.delete(shard)
       if (isOurs) give(to.worker, granted)
       const addr = nodes.find(n => n.incarnation === to.incarnation)?.addrs[to.worker] ?? ''
       options.moved?.(
@@ -200,6 +207,30 @@ export function joinCluster(options: MembershipOptions): Membership {
       )
     }
     return buried + decided.moves.length
+  }
+
+  /**
+   * Shards that were to leave and did not, because their target was no longer up, a stamp moved their epoch or nobody knows
+   * what became of the statement: those that are still ours begin anew. Answers whether there were any.
+   */
+  async function takeBack(rows: readonly ShardRow[]): Promise<boolean> {
+    if (leaving.size === 0) return false
+    const ours = Map.groupBy(
+      rows.filter(({ shard, owner, worker }) => owner === me && worker !== null && leaving.has(shard)),
+      row => row.worker!,
+    )
+    for (const [worker, stayed] of ours) {
+      give(
+        worker,
+        await store.replace(
+          me,
+          worker,
+          stayed.map(({ shard }) => shard),
+        ),
+      )
+    }
+    leaving.clear()
+    return ours.size > 0
   }
 
   /** Rows of a later epoch than what was told win: a lost answer to a claim, a stamp under way, another's claim. */
