@@ -259,6 +259,12 @@ export const budgetAlarmShare = 0.8
 /** The store of budgets is asked so often, with pauses that double, before a turn fails or its cost stays as reserved. */
 export const budgetTriesMax = 5
 export const budgetRetryMs = 100
+/** Pieces of an answer go this long after the answer is one message: whoever is reading them is done by then. */
+export const segmentsKeptMs = 60_000
+/** Ended turns of a worker whose pieces wait to go: what a thousand running turns leave in that time. */
+export const segmentsRunsMax = 10_000
+/** Pieces that one statement removes at most: some tens of ms. */
+export const segmentsPurgedMax = 10_000
 /** A turn without a free slot asks again after this, unless told before. */
 export const slotRetryMs = 2000
 

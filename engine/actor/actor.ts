@@ -381,8 +381,10 @@ export class Actor implements Source, Joinable {
   #perform(effect: Effect): void {
     switch (effect.kind) {
       case 'segment':
-      case 'side':
       case 'ask':
+        return
+      case 'side':
+        if (effect.change.kind === 'run.ended') this.#context.runEnded(effect.change.runId)
         return
       case 'join':
         return this.#join(effect.to, effect.afterSeq)

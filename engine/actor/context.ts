@@ -41,6 +41,8 @@ export interface Context {
   backlog: Backlog
   /** No new turns begin. */
   isDraining: boolean
+  /** A run's end is stored. */
+  runEnded(runId: string): void
   /** Somebody's slot was freed: actors whose turns wait for one ask again. */
   slotFreed(requester: string): void
 }

@@ -140,6 +140,8 @@ export interface Directory {
   noteContext(context: { runId: string; round: number; conversation: string; seqs: readonly number[] }): Promise<void>
   /** Removes segments of ended runs. */
   purgeSegments(runIds: readonly string[]): Promise<void>
+  /** Removes segments of runs of these shards that ended a while ago, a bounded number at a time. `isAll`: none is left. */
+  purgeLeftSegments(shards: readonly number[]): Promise<{ isAll: boolean }>
 }
 
 export interface ReceiptRow {

@@ -28,6 +28,7 @@ import { Actor } from './actor.ts'
 import { Backlog } from './backlog.ts'
 import type { Context } from './context.ts'
 import { Interpreter } from './interpreter.ts'
+import { Leftovers } from './leftovers.ts'
 import type {
   Actors,
   Budget,
@@ -91,6 +92,7 @@ export function createRegistry(deps: RegistryDeps): Registry {
   const actors = new Map<string, Actor>()
   const timers = openTimers(clock, error => log.error('a timer of an actor failed', { err: error }))
   const reads = openReads({ directory, timers, clock, log })
+  const leftovers = new Leftovers({ clock, log, directory, isOwned: shard => deps.epochOf(shard) !== undefined })
   let isClosed = false
   let flushing: Promise<void> | undefined
   let unswept = actors.entries()
@@ -118,6 +120,7 @@ export function createRegistry(deps: RegistryDeps): Registry {
     tailBytesMax,
     backlog: new Backlog(),
     isDraining: false,
+    runEnded: runId => leftovers.ended(runId),
     slotFreed(requester) {
       for (const actor of actors.values()) if (actor.turns.waitsForSlotOf === requester) actor.poke()
     },
@@ -203,6 +206,7 @@ export function createRegistry(deps: RegistryDeps): Registry {
 
   function swept(): void {
     share()
+    void leftovers.sweep()
     metrics.parley_actors.set(actors.size)
     metrics.parley_receipts_dirty.set(found.receiptsDirty)
     metrics.parley_mailbox_letters.set(context.tally.letters)
@@ -286,12 +290,16 @@ export function createRegistry(deps: RegistryDeps): Registry {
     async adopt(shards) {
       const come = new Set(shards)
       for (const actor of actors.values()) if (come.has(actor.shard)) actor.refresh()
+      leftovers.came(shards)
       let pause = 50
       while (!isClosed) {
         const owned = shards.filter(s => deps.epochOf(s) !== undefined)
         if (owned.length === 0) return
         try {
-          for (const id of await directory.openRuns(owned)) find(id)
+          for (const id of await directory.openRuns(owned)) {
+            // Some may have gone to another owner meanwhile.
+            if (deps.epochOf(shardOf(id)) !== undefined) find(id)
+          }
           return
         } catch (error) {
           log.warn('open runs could not be read and are asked for again', { count: owned.length, err: error })

@@ -6,7 +6,8 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { ann, idOf } from '#engine/conversation/fixtures/scenario.ts'
 import type { LogStore } from '#engine/storage/log-store.ts'
 import { assistantId } from '#protos/ids.ts'
-import { deltaBacklogBytesMax } from '#protos/limits.ts'
+import { deltaBacklogBytesMax, segmentsKeptMs } from '#protos/limits.ts'
+import { shardOf } from '#protos/shard.ts'
 import { tokens, Worker } from './fixtures/world.ts'
 import type { TurnEvent, TurnRequest } from './ports.ts'
 
@@ -278,4 +279,35 @@ test('[C7] drain ends what runs as interrupted and starts nothing more', async t
     [...w.database.runs.values()].map(r => r.status),
     ['ended', 'queued'],
   )
+})
+
+test('[T6] the pieces of an answer are cleared away a while after it became one message, not before', async t => {
+  const w = new Worker()
+  t.after(() => w.close())
+  await w.ask(ann, ai())
+  await w.ask(ann, ask(1))
+  await w.until(o => o.frame.type === 'chat.done')
+  const [run] = w.database.runs.values()
+  w.ahead = segmentsKeptMs - 5000
+  await sleep(1200)
+  assert.ok(run!.segments.size > 0)
+  w.ahead = segmentsKeptMs + 1
+  for (const until = performance.now() + 5000; run!.segments.size > 0 && performance.now() < until; ) await sleep(20)
+  assert.equal(run!.segments.size, 0)
+})
+
+test('[T6] pieces that an earlier owner left are cleared away a while after the shard came', async t => {
+  const first = new Worker()
+  t.after(() => first.close())
+  await first.ask(ann, ai())
+  await first.ask(ann, ask(1))
+  await first.until(o => o.frame.type === 'chat.done')
+  const [run] = first.database.runs.values()
+  run!.endedAt! -= 2 * segmentsKeptMs
+  const next = new Worker(first.database)
+  t.after(() => next.close())
+  await next.registry.adopt([shardOf(room)])
+  next.ahead = segmentsKeptMs + 1
+  for (const until = performance.now() + 5000; run!.segments.size > 0 && performance.now() < until; ) await sleep(20)
+  assert.equal(run!.segments.size, 0)
 })

@@ -1,6 +1,6 @@
 /** The directory on the in-memory log: same answers as on Postgres, by the same contract suite. For tests and simulation. */
 import type { Directory, StoredSend } from '#engine/actor/ports.ts'
-import { turnsRunningPerUserMax } from '#protos/limits.ts'
+import { segmentsKeptMs, turnsRunningPerUserMax } from '#protos/limits.ts'
 import { frameOf } from './frames.ts'
 import { clientKey, type MemoryDatabase, type MemoryEvent } from './log-memory.ts'
 
@@ -42,7 +42,7 @@ export function createMemoryDirectory(database: MemoryDatabase): Directory {
           head: database.events.get(id)?.length ?? firstSeq - 1,
           runs: openRunsOf(id)
             .sort((a, b) => a.questionSeq - b.questionSeq)
-            .map(({ segments, model: _m, finish: _f, bytes: _b, ...run }) => ({
+            .map(({ segments, model: _m, finish: _f, endedAt: _e, bytes: _b, ...run }) => ({
               ...run,
               calls: [...run.calls],
               prefix: [...segments]
@@ -168,6 +168,16 @@ export function createMemoryDirectory(database: MemoryDatabase): Directory {
         const run = database.runs.get(id)
         if (run?.status === 'ended') run.segments.clear()
       }
+    },
+
+    async purgeLeftSegments(shards) {
+      await turn()
+      for (const [id, run] of database.runs) {
+        const conversation = database.conversations.get(database.conversationOfRun.get(id) ?? '')
+        const isOld = run.endedAt !== null && run.endedAt < Date.now() - segmentsKeptMs
+        if (isOld && conversation && shards.includes(conversation.shard)) run.segments.clear()
+      }
+      return { isAll: true }
     },
   }
 }

@@ -1,5 +1,6 @@
 /** The directory's contract on Postgres and the view of receipts over the same log. */
 import assert from 'node:assert/strict'
+import { randomUUID } from 'node:crypto'
 import { after, before, test } from 'node:test'
 import { openBench, settled } from '#load/kit/journal-bench.ts'
 import { postgresWorld } from '#load/kit/journal-world.ts'
@@ -47,5 +48,38 @@ test('R4 receipt marks become times of messages: the first mark at or above coun
     { seq: 2, delivered: 1_700_000_001, read: 1_700_000_002 },
     { seq: 3, delivered: 1_700_000_001, read: 1_700_000_003 },
   ])
+  await b.close()
+})
+
+test('D10 pieces of turns that ended a while ago under these shards go; no others', { timeout: 30_000 }, async () => {
+  const world = await open()
+  const b = await openBench(world)
+  const ann = await user('ann')
+  const [s, elsewhere] = [await makeRoom(b, 'ai', [ann]), await makeRoom(b, 'ai', [ann])]
+  const now = Date.now()
+  const runs: string[] = []
+  for (const [room, endedAt] of [
+    [s, now - 3_600_000],
+    [s, now],
+    [s, undefined],
+    [elsewhere, now - 3_600_000],
+  ] as const) {
+    const id = randomUUID()
+    runs.push(id)
+    const ids = { questionId: randomUUID(), clientMessageId: randomUUID(), answerId: randomUUID() }
+    const run = { id, requester: ann, questionSeq: 1, ...ids, status: 'queued' as const, trace: 't', createdAt: now }
+    room.send({ side: { kind: 'run.queued', run } })
+    room.send({ segment: { runId: id, offset: 0, text: 'good day' } })
+    if (endedAt) room.send({ side: { kind: 'run.ended', runId: id, finish: 'stop', bytes: 8, at: endedAt } })
+    await settled(room)
+  }
+  assert.deepEqual(await createDirectory(world.engine).purgeLeftSegments([s.shard]), { isAll: true })
+  const left = await admin.pool.query<{ run_id: string }>('select run_id from ai_segment where run_id = any($1)', [
+    runs,
+  ])
+  assert.deepEqual(
+    left.rows.map(r => r.run_id).sort(),
+    (s.shard === elsewhere.shard ? runs.slice(1, 3) : runs.slice(1)).sort(),
+  )
   await b.close()
 })

@@ -4,6 +4,7 @@
  */
 import type { Pool } from 'pg'
 import type { Activation, Directory, MemberRow, StoredSend } from '#engine/actor/ports.ts'
+import { segmentsKeptMs, segmentsPurgedMax } from '#protos/limits.ts'
 import { readFrames } from './frames.ts'
 import { rows, type Statement } from './query.ts'
 
@@ -124,6 +125,16 @@ select conversation_id, user_id, seq, max(delivered_at), max(read_at)
     name: 'dir_purge_segments',
     text: `delete from ai_segment g using ai_run a where g.run_id = any($1::uuid[]) and a.id = g.run_id and a.status = 'ended'`,
   },
+  purgeLeftSegments: {
+    name: 'dir_purge_left_segments',
+    text: `with old as materialized (
+             select g.run_id, g."offset" from ai_segment g join ai_run a on a.id = g.run_id
+              where a.shard_id = any($1::int[]) and a.status = 'ended'
+                and a.ended_at < clock_timestamp() - interval '${segmentsKeptMs} milliseconds'
+              limit ${segmentsPurgedMax}),
+           gone as (delete from ai_segment g using old where g.run_id = old.run_id and g."offset" = old."offset" returning 1)
+           select count(*)::int as count from gone`,
+  },
 } as const satisfies Record<string, Statement>
 
 type ActivationRow = Omit<Activation, 'members' | 'runs' | 'blocks'> & {
@@ -223,6 +234,11 @@ export function createDirectory({ pool, named = true }: { pool: Pool; named?: bo
 
     async purgeSegments(runIds) {
       if (runIds.length > 0) await rows(pool, sql.purgeSegments, [runIds], named)
+    },
+
+    async purgeLeftSegments(shards) {
+      const [found] = await rows<{ count: number }>(pool, sql.purgeLeftSegments, [shards], named)
+      return { isAll: found!.count < segmentsPurgedMax }
     },
   }
 }

@@ -14,6 +14,7 @@ export interface MemoryEvent extends EventRow {
 export interface MemoryRun extends RunRow {
   model: string | null
   finish: Finish | null
+  endedAt: number | null
   bytes: number
   /** Offset → text. */
   segments: Map<number, string>
@@ -153,6 +154,7 @@ export class MemoryDatabase {
           startedAt: null,
           model: null,
           finish: null,
+          endedAt: null,
           bytes: 0,
           segments: new Map(),
           calls: [],
@@ -180,7 +182,7 @@ export class MemoryDatabase {
         return this.#change(side, { status: side.status, result: side.result })
       case 'run.ended': {
         const run = this.runs.get(side.runId)
-        if (run) Object.assign(run, { status: 'ended', finish: side.finish, bytes: side.bytes })
+        if (run) Object.assign(run, { status: 'ended', finish: side.finish, bytes: side.bytes, endedAt: side.at })
         this.#freeSlot(side.runId)
         return
       }

@@ -3,7 +3,14 @@
  * atomically, by the statement's name. Held against real Postgres by a test. Refuses to know connections, time or faults.
  */
 import { sideParts } from '#engine/storage/sides.ts'
-import { leaseMs, shardCount, suspectReportersMin, suspicionWindowMs, turnsRunningPerUserMax } from '#protos/limits.ts'
+import {
+  leaseMs,
+  segmentsKeptMs,
+  shardCount,
+  suspectReportersMin,
+  suspicionWindowMs,
+  turnsRunningPerUserMax,
+} from '#protos/limits.ts'
 import { readStatement } from './postgres-reads.ts'
 import type {
   ConversationRecord,
@@ -77,7 +84,7 @@ export class PostgresModel implements Tables {
     if (name.startsWith('own_')) return this.#own(name, values as never[], now)
     if (name === 'routes_suspect') return this.#suspect(values as string[], now)
     if (name.startsWith('log_')) return this.#look(name, values as never[])
-    return this.#write(name, values as never[]) ?? readStatement(this, name, text, values as never[])
+    return this.#write(name, values as never[], now) ?? readStatement(this, name, text, values as never[])
   }
 
   #move(row: ShardRecord, by: string): void {
@@ -346,7 +353,12 @@ export class PostgresModel implements Tables {
         for (const [slot, run] of this.slots) if (run === r.id) this.slots.delete(slot)
         return
       case 'runsEnded':
-        Object.assign(this.runs.get(r.id) ?? {}, { status: 'ended', finish: r.finish, bytes: r.bytes })
+        Object.assign(this.runs.get(r.id) ?? {}, {
+          status: 'ended',
+          finish: r.finish,
+          bytes: r.bytes,
+          ended_at: r.ended_at,
+        })
         for (const [slot, run] of this.slots) if (run === r.id) this.slots.delete(slot)
     }
   }
@@ -365,7 +377,7 @@ export class PostgresModel implements Tables {
   // --- what needs no fence -----------------------------------------------------------------------------------------------
 
   // biome-ignore lint/suspicious/noExplicitAny: parameters of four statements
-  #write(name: string, v: any[]): Row[] | undefined {
+  #write(name: string, v: any[], now: number): Row[] | undefined {
     switch (name) {
       case 'dir_receipts':
         for (const [i, conversation] of v[0].entries()) {
@@ -401,6 +413,16 @@ export class PostgresModel implements Tables {
       case 'dir_purge_segments':
         for (const id of v[0]) if (this.runs.get(id)?.status === 'ended') this.segments.delete(id)
         return []
+      case 'dir_purge_left_segments': {
+        let count = 0
+        for (const [id, run] of this.runs) {
+          const isOld = run.status === 'ended' && Number(run['ended_at'] ?? now) < now - segmentsKeptMs
+          if (!isOld || !v[0].includes(run.shard)) continue
+          count += this.segments.get(id)?.size ?? 0
+          this.segments.delete(id)
+        }
+        return [{ count }]
+      }
       default:
         return undefined
     }
