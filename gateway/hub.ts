@@ -45,7 +45,8 @@ export class Hub implements EngineSink {
   #delivered: Delivered
   #leaving: Seat[] = []
   #doubt: NodeJS.Timeout | undefined
-  #drainTimer: NodeJS.Timeout
+  /** Runs only while some socket is full: ten thousand idle ones must not wake a process a hundred times a second. */
+  #drainTimer: NodeJS.Timeout | undefined
   #tickTimer: NodeJS.Timeout
 
   constructor(deps: HubDeps) {
@@ -57,9 +58,7 @@ export class Hub implements EngineSink {
       detach: conversation => deps.engine.detach(conversation),
       delivered: (conversation, userId, seq) => this.#delivered.note(conversation, userId, seq),
     })
-    this.#drainTimer = setInterval(() => this.#poll(), drainPollMs)
     this.#tickTimer = setInterval(() => this.#tick(), deliveredEveryMs)
-    this.#drainTimer.unref()
     this.#tickTimer.unref()
   }
 
@@ -337,6 +336,9 @@ export class Hub implements EngineSink {
         void this.rooms.catchUp(peer)
       }
     }
+    if (this.#full.size > 0) return
+    clearInterval(this.#drainTimer)
+    this.#drainTimer = undefined
   }
 
   #tick(): void {
@@ -352,6 +354,7 @@ export class Hub implements EngineSink {
   /** A socket has become full: it is looked at often until it has drained. */
   watch(peer: Peer): void {
     this.#full.add(peer)
+    this.#drainTimer ??= setInterval(() => this.#poll(), drainPollMs).unref()
   }
 
   close(): void {
