@@ -170,7 +170,8 @@ function summary(first: number, end: number, ms: number, late: number[]): Measur
   for (let i = first; i < end; i++) if (ackedAt[i]! > 0) spans.push(ackedAt[i]! - sent[i]!)
   spans.sort((a, b) => a - b)
   late.sort((a, b) => a - b)
-  const at = (list: number[], q: number) => list[Math.min(list.length - 1, Math.floor(q * list.length))] ?? Number.NaN
+  // Nobody answered: it took at least all of this time.
+  const at = (list: number[], q: number) => list[Math.min(list.length - 1, Math.floor(q * list.length))] ?? ms
   return {
     kind: 'measured',
     due: end - first,
