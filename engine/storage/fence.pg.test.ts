@@ -8,6 +8,7 @@ import { checkLog, openBench, settled, until } from '#load/kit/journal-bench.ts'
 import { postgresWorld } from '#load/kit/journal-world.ts'
 import { startTestPostgres, testDatabase } from '#load/kit/postgres.ts'
 import { commitStatement } from './commit-statement.ts'
+import { PostgresLog } from './log-postgres.ts'
 import { migrate } from './migrate.ts'
 import { openOrm } from './orm.ts'
 
@@ -58,24 +59,53 @@ test('J21 a commit that no standby confirmed, given up with a warning, is not ac
     await settled(s)
     await standby(`alter system set synchronous_standby_names = 'nobody'`)
     const { generation } = b.journal
-    s.send()
     const waiting = async () => {
       const text = `select pid from pg_stat_activity where application_name = $1 and wait_event = 'SyncRep'`
       return (await admin.pool.query<{ pid: number }>(text, [world.writer])).rows[0]?.pid
     }
     let pid: number | undefined
-    for (const end = performance.now() + 3000; pid === undefined && performance.now() < end; ) pid = await waiting()
+    for (const end = performance.now() + 5000; pid === undefined && performance.now() < end; pid = await waiting()) {
+      // The new setting reaches the server's own processes a moment later: a commit before that waits for nobody.
+      if (s.letters.length === 0) s.send()
+    }
     assert.ok(pid, 'the commit waits for a standby')
+    const acked = s.acked.size
     await admin.pool.query('select pg_cancel_backend($1)', [pid])
     await until(() => b.journal.generation > generation, 'the connection is given up with the doubt', 2000)
-    assert.equal(s.acked.size, 1)
+    assert.equal(s.acked.size, acked)
     await standby('alter system reset synchronous_standby_names')
     await settled(s)
-    assert.equal(s.acked.size, 2)
+    assert.equal(s.acked.size, acked + 1)
     await checkLog(world, s)
   } finally {
     await b.close()
     await admin.close()
     await server.stop()
+  }
+})
+
+test('J23 a database that is set to commit before it is on disk does so for others, not for what is acked', async () => {
+  const database = await testDatabase()
+  const admin = await openOrm({ url: database.url, name: 'test-admin', poolMax: 2, log: silentLog })
+  const name = (await admin.pool.query<{ name: string }>('select current_database() as name')).rows[0]!.name
+  const setting = async (client: { query(text: string): Promise<{ rows: { synchronous_commit: string }[] }> }) =>
+    (await client.query('show synchronous_commit')).rows[0]!.synchronous_commit
+  try {
+    for (const [given, wanted] of [
+      ['off', 'on'],
+      ['local', 'on'],
+      ['remote_apply', 'remote_apply'],
+    ] as const) {
+      await admin.pool.query(`alter database "${name}" set synchronous_commit = ${given}`)
+      let writer: Awaited<ReturnType<typeof admin.connect>> | undefined
+      const connect = async () => (writer = await admin.connect())
+      const log = new PostgresLog({ connect, incarnation: randomUUID(), worker: 0, named: true, log: silentLog })
+      await log.connect(false)
+      assert.equal(await setting(writer!), wanted, given)
+      await log.close()
+    }
+  } finally {
+    await admin.close()
+    await database.drop()
   }
 })

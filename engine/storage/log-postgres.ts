@@ -25,6 +25,9 @@ export interface PostgresLogOptions {
 /** Below the client's own timer: a stamp that nobody waits for any more must not move an epoch later. */
 const doubtfulStatementMs = commitTimerMs - 500
 
+const syncSql = `select set_config('synchronous_commit', 'on', false)
+                  where current_setting('synchronous_commit') in ('off', 'local')`
+
 const sql = {
   positions: {
     name: 'log_positions',
@@ -72,9 +75,21 @@ export class PostgresLog implements LogStore {
     }
     client.on('error', lost)
     client.on('end', lost)
+    await this.#insistOnDisk(client)
     this.#warned = false
     this.#doubtful = 'statement_timeout' in extra
     this.#client = client
+  }
+
+  /** An ack says that it is on disk, whatever the server or the role is set to. */
+  async #insistOnDisk(client: Client): Promise<void> {
+    try {
+      const { rowCount } = await this.#timed(client.query(syncSql))
+      if (rowCount) this.#options.log.warn('the database was set to commit before it is on disk; not so for messages')
+    } catch (error) {
+      client.end().catch(() => {})
+      throw error
+    }
   }
 
   discard(): void {
