@@ -124,6 +124,8 @@ export const mailboxBytesPerWorkerMax = 64 * 1024 * 1024
 export const admissionWaitMsMax = 200
 export const batchRowsMax = 256
 export const batchBytesMax = 256 * 1024
+/** Texts of the commit statement that a connection prepares, one for each set of parts; each is some 100 kB of the server's memory. */
+export const commitTextsMax = 64
 /** Client-side timer of a commit statement; afterwards the outcome is unknown, never failed. */
 export const commitTimerMs = 2000
 export const recentIdsMax = 1000

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { Contribution, SideChange } from '#engine/actor/ports.ts'
+import { commitTextsMax } from '#protos/limits.ts'
 import { classify, type StatementError } from './classify.ts'
 import { commitStatement } from './commit-statement.ts'
 import { foldSides } from './sides.ts'
@@ -120,4 +121,25 @@ test('C6 a statement carries only the parts it needs, and always the fence', () 
   assert.equal(two.values.length, 12)
   assert.notEqual(two.name, bare.name)
   assert.equal(commitStatement([event]).text, two.text)
+})
+
+test('C7 a connection prepares a bounded number of statements; a set of parts that comes late goes with all of them', () => {
+  const at = 1
+  const one: SideChange[] = [
+    { kind: 'conversation.updated', title: 'x' },
+    { kind: 'member.role', userId: 'a', role: 'admin' },
+    { kind: 'member.removed', userId: 'b' },
+    { kind: 'member.added', userId: 'c', role: 'member', seq: 1, at },
+    { kind: 'block', blocker: 'a', blocked: 'b', set: true, at },
+    { kind: 'block', blocker: 'b', blocked: 'a', set: false, at },
+    { kind: 'run.started', runId: 'r', model: 'm', at },
+    { kind: 'run.ended', runId: 's', finish: 'stop', bytes: 1, at },
+  ]
+  const names = new Set<string>()
+  for (let set = 0; set < 2 ** one.length; set++) {
+    const { name, text, values } = commitStatement([contribution(one.filter((_, i) => set & (1 << i)))])
+    names.add(name)
+    assert.equal(Math.max(...[...text.matchAll(/\$(\d+)/g)].map(m => Number(m[1]))), values.length)
+  }
+  assert.ok(names.size <= commitTextsMax + 1, `${names.size}`)
 })

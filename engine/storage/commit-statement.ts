@@ -3,7 +3,8 @@
  * epoch matched. One prepared text per set of parts, so that a plain batch of messages carries nothing else.
  */
 import type { Contribution } from '#engine/actor/ports.ts'
-import { foldSides, type SidePart, type SideRows, sideParts } from './sides.ts'
+import { commitTextsMax } from '#protos/limits.ts'
+import { foldSides, type SidePart, sideParts } from './sides.ts'
 
 /** A time in ms as a JSON or array column. */
 const time = (column: string) => `to_timestamp(${column} / 1000.0)`
@@ -171,32 +172,29 @@ export function commitStatement(contributions: readonly Contribution[]): CommitS
     segmentCount += c.segments.length
   }
   const sides = foldSides(contributions)
+  let mask = (eventCount > 0 ? 1 : 0) | (segmentCount > 0 ? 2 : 0)
+  sideParts.forEach((part, i) => {
+    if (sides && sides[part].length > 0) mask |= 4 << i
+  })
+  // The server keeps each text that it has seen by name: a set of parts that comes late goes with all of them, some empty.
+  if (!texts.has(mask) && texts.size >= commitTextsMax) mask = allParts
   const values: unknown[] = [array([...epochs.keys()]), array([...epochs.values()])]
-  let mask = 0
-  if (eventCount > 0) {
-    mask |= 1
-    values.push(...eventColumns(contributions))
-  }
-  if (segmentCount > 0) {
-    mask |= 2
-    values.push(...segmentColumns(contributions))
-  }
-  if (sides) {
-    sideParts.forEach((part, i) => {
-      if (sides[part].length === 0) return
-      mask |= 4 << i
-      values.push(JSON.stringify(sides[part]))
-    })
-  }
+  if (mask & 1) values.push(...eventColumns(contributions))
+  if (mask & 2) values.push(...segmentColumns(contributions))
+  sideParts.forEach((part, i) => {
+    if (mask & (4 << i)) values.push(JSON.stringify(sides?.[part] ?? []))
+  })
   let text = texts.get(mask)
   if (text === undefined) {
-    text = textOf(mask, sides)
+    text = textOf(mask)
     texts.set(mask, text)
   }
   return { name: `parley_commit_${mask}`, text, values }
 }
 
-function textOf(mask: number, sides: SideRows | undefined): string {
+const allParts = (4 << sideParts.length) - 1
+
+function textOf(mask: number): string {
   const parts = [fenceSql]
   let n = 3
   if (mask & 1) {
@@ -207,8 +205,8 @@ function textOf(mask: number, sides: SideRows | undefined): string {
     parts.push(segmentsSql(n))
     n += 5
   }
-  for (const part of sideParts) {
-    if (!sides || sides[part].length === 0) continue
+  for (const [i, part] of sideParts.entries()) {
+    if (!(mask & (4 << i))) continue
     parts.push(`
   ${part.toLowerCase()} as (${sideSql[part](n)})`)
     if (part === 'runsEnded') parts.push(slotsSql(n))

@@ -8,6 +8,7 @@ import { checkLog, openBench, settled, until } from '#load/kit/journal-bench.ts'
 import { postgresWorld } from '#load/kit/journal-world.ts'
 import { type TestDatabase, testDatabase } from '#load/kit/postgres.ts'
 import { commitTimerMs } from '#protos/limits.ts'
+import { commitStatement } from './commit-statement.ts'
 import { journalContract } from './journal.contract.ts'
 import { type Database, openOrm } from './orm.ts'
 import { rows } from './query.ts'
@@ -273,6 +274,43 @@ test('J19 segments lost in doubt are found by their run and offset', async () =>
       stored.rows.map(r => r.offset),
       [0, 5],
     )
+  } finally {
+    await b.close()
+  }
+})
+
+test('J22 a statement with all parts, most of them empty, stores what it was given', async () => {
+  const world = await openWorld()
+  const b = await openBench(world)
+  try {
+    const s = b.source()
+    await b.own(s)
+    // So many sets of parts were seen that a new one has no text of its own.
+    const at = Date.now()
+    const changes: SideChange[] = [
+      { kind: 'conversation.updated', title: 'x' },
+      { kind: 'member.role', userId: randomUUID(), role: 'admin' },
+      { kind: 'member.removed', userId: randomUUID() },
+      { kind: 'block', blocker: randomUUID(), blocked: randomUUID(), set: false, at },
+      { kind: 'run.started', runId: randomUUID(), model: 'm', at },
+      { kind: 'run.ended', runId: randomUUID(), finish: 'stop', bytes: 1, at },
+      { kind: 'run.status', runId: randomUUID(), status: 'waiting' },
+    ]
+    const of = { shard: s.shard, epoch: 1, conversation: s.conversation, events: [], segments: [] }
+    const named = (set: number) => commitStatement([{ ...of, sides: changes.filter((_, i) => set & (1 << i)) }]).name
+    for (let set = 0; set < 2 ** changes.length; set++) named(set)
+    const ann = await user()
+    const block: SideChange = { kind: 'block', blocker: ann, blocked: await user(), set: true, at }
+    const all = named(2 ** changes.length - 1)
+    assert.equal(commitStatement([{ ...of, sides: [block, ...changes] }]).name, all)
+    s.send({ side: block })
+    s.send()
+    for (const side of changes) s.send({ side })
+    s.send({ segment: { runId: randomUUID(), offset: 0, text: 'hello' } })
+    await settled(s)
+    assert.deepEqual(new Set(s.answered.values()), new Set(['stored']))
+    assert.equal((await admin.pool.query('select 1 from blocks where blocker_id = $1', [ann])).rowCount, 1)
+    await checkLog(world, s)
   } finally {
     await b.close()
   }
