@@ -36,6 +36,8 @@ export const replayEventsMax = 2000
 export const replayBytesMax = 1024 * 1024
 /** A letter older than this never reaches the journal, so NOT_FOUND is final 12 s after a socket broke. */
 export const letterAgeMsMax = 12_000
+/** What waits is refused from this age on; actors are looked at once a second, so it is answered within letterAgeMsMax. */
+export const refuseWaitingMs = 11_000
 /** After a refusal for load, later sends of the pair are refused until the first id comes again or this much quiet. */
 export const refusalQuietMs = 1000
 /** Days back that a v7 clientMessageId may lie when it is not stored (IDEMPOTENCY_DAYS). */
@@ -136,6 +138,8 @@ export const recentIdsMin = 16
 export const actorYoungMs = 15_000
 /** An idle actor leaves memory after this; its state is one read away. */
 export const actorIdleMs = 60_000
+/** One of a conversation that does not exist remembers nothing: guessed ids must not fill a worker's memory. */
+export const actorAbsentIdleMs = 5000
 /** Events an actor keeps in memory to answer resumes without a read. */
 export const tailEventsMax = 256
 export const tailBytesMax = 256 * 1024
@@ -168,13 +172,18 @@ export const linkUnusedMs = 10_000
 export const mapFreshMs = 5000
 /** Attempts of commands without an answer whose late error still finds its socket. */
 export const looseAttemptsMax = 16_384
-/** A gateway keeps a send this long while it looks for an owner; one never forwarded is then UNAVAILABLE. */
-export const holdMs = 12_000
+/**
+ * A gateway keeps a send this long while it looks for an owner; one never forwarded is then UNAVAILABLE. Looked at every
+ * quarter of a second, so that the answer comes within 12 s.
+ */
+export const holdMs = 11_750
 
 // --- ownership timing --------------------------------------------------------------------------------------------------------
 export const renewMs = 1500
 export const leaseMs = 6000
 export const selfFenceMs = 4500
+/** An answer that waits for the lease to be renewed is looked at again after this. */
+export const unprovedRetryMs = 100
 export const observeExpiredMs = 4000
 export const observeAnyMs = 8000
 /** A round of the observer's own that comes later than this after the last starts its observations again. */

@@ -17,7 +17,16 @@ import { isOrdered, transition, wakeAt } from '#engine/conversation/transition.t
 import type { Command } from '#protos/catalogue.ts'
 import type { Failure } from '#protos/errors.ts'
 import { letterFlags } from '#protos/letter.ts'
-import { actorIdleMs, actorYoungMs, letterAgeMsMax, receiptMembersMax, slotRetryMs } from '#protos/limits.ts'
+import {
+  actorAbsentIdleMs,
+  actorIdleMs,
+  actorYoungMs,
+  receiptMembersMax,
+  refuseWaitingMs,
+  selfFenceMs,
+  slotRetryMs,
+  unprovedRetryMs,
+} from '#protos/limits.ts'
 import type { Context } from './context.ts'
 import { Early } from './early.ts'
 import { type Joinable, join } from './join.ts'
@@ -94,7 +103,8 @@ export class Actor implements Source, Joinable {
   isIdle(mono: number): boolean {
     const s = this.#state
     if (this.#phase !== 'active' || !s || this.#flight || this.#joins > 0 || this.#mailbox.length > 0) return false
-    return mono - this.#usedAt > actorIdleMs && s.runs.length === 0 && s.typing.size === 0 && this.dirtyCount === 0
+    const idleMs = s.exists ? actorIdleMs : actorAbsentIdleMs
+    return mono - this.#usedAt > idleMs && s.runs.length === 0 && s.typing.size === 0 && this.dirtyCount === 0
   }
 
   /** A turn is started and not ended in the log. */
@@ -176,8 +186,15 @@ export class Actor implements Source, Joinable {
       },
     )
     if (take.isEmpty) {
+      if (take.letters.length === 0) return undefined
+      if (mono - this.#context.renewedAt() > selfFenceMs) {
+        // No statement will prove that this is still the owner's word, and the lease may be another's.
+        this.#mailbox.putBack(take.letters)
+        this.#context.timers.after(unprovedRetryMs, () => this.#work())
+        return undefined
+      }
       // Nothing to store: what was decided rests on committed state and may leave now.
-      if (take.letters.length > 0) this.#adopt(take)
+      this.#adopt(take)
       return undefined
     }
     this.#flight = take
@@ -258,12 +275,12 @@ export class Actor implements Source, Joinable {
   expire(mono: number): void {
     if (this.#phase === 'active' && this.#mailbox.length === 0) return
     const isOld = (item: Waiting) =>
-      ageOf(item.delivery, mono) > letterAgeMsMax &&
+      ageOf(item.delivery, mono) > refuseWaitingMs &&
       (item.stored === null || (item.delivery.label.flags & letterFlags.resend) === 0)
     for (const item of this.#mailbox.remove(isOld)) this.#refuse(item.delivery, 'UNAVAILABLE', 1000)
     if (this.#phase === 'active') return
     const failure = { code: 'UNAVAILABLE' as const, message: 'not available at this moment', retryAfterMs: 1000 }
-    for (const { command, from } of this.#early.take(e => ageOf(e.from.ref as Delivery, mono) > letterAgeMsMax)) {
+    for (const { command, from } of this.#early.take(e => ageOf(e.from.ref as Delivery, mono) > refuseWaitingMs)) {
       if (command.type === 'room.join') this.#fail(from, failure)
     }
   }

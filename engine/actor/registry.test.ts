@@ -5,6 +5,8 @@ import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { ann, ben, cat, idOf } from '#engine/conversation/fixtures/scenario.ts'
 import { letterFlags } from '#protos/letter.ts'
+import { actorAbsentIdleMs, letterAgeMsMax } from '#protos/limits.ts'
+import { shardOf } from '#protos/shard.ts'
 import { Worker } from './fixtures/world.ts'
 
 const room = idOf(1, 'c')
@@ -217,4 +219,75 @@ test('[P5] an idle actor flushes its receipts and leaves memory; the next letter
   assert.equal(w.database.conversations.get(room)!.members.get(ann)!.readSeq, 3)
   assert.equal((await w.ask(ann, send(1)))['duplicate'], true)
   assert.equal((await w.ask(ben, send(2)))['seq'], 4)
+})
+
+test('[A4] without a renewed lease nothing is said from memory; a statement proves the rest', async t => {
+  const w = new Worker()
+  t.after(() => w.close())
+  await w.ask(ann, create())
+  await w.ask(ann, send(1))
+  w.renewedAt = () => performance.now() - 5000
+  const stranger = w.give(cat, send(2), { socket: 3 })
+  const known = w.give(
+    ann,
+    { type: 'message.status', conversationId: room, clientMessageId: idOf(1, 'd') },
+    { socket: 2 },
+  )
+  await sleep(300)
+  for (const attempt of [stranger, known]) assert.ok(!w.out.some(o => o.label.attempt === attempt))
+  // A send is stored, or fenced: with it all that stood before it is true.
+  assert.equal((await w.ask(ben, send(3)))['seq'], 4)
+  assert.equal((await w.answered(stranger)).frame['code'], 'NOT_FOUND')
+  assert.equal((await w.answered(known)).frame['seq'], 3)
+  const again = w.give(cat, send(4), { socket: 3 })
+  await sleep(150)
+  assert.ok(!w.out.some(o => o.label.attempt === again))
+  w.renewedAt = () => performance.now()
+  assert.equal((await w.answered(again)).frame['code'], 'NOT_FOUND')
+})
+
+test('[S5] what waits is refused within twelve seconds of being read, not after', async t => {
+  const w = new Worker()
+  t.after(() => w.close())
+  await w.ask(ann, create())
+  w.isAway = true
+  const fresh = w.give(ann, create(idOf(2, 'c')), { socket: 0 })
+  const began = performance.now()
+  // Actors are looked at once a second.
+  w.ahead = 10_950
+  assert.equal((await w.answered(fresh)).frame.type, 'UNAVAILABLE')
+  const age = w.ahead + performance.now() - began
+  assert.ok(age <= letterAgeMsMax + 300, `${age} ms`)
+})
+
+test('[C2] a conversation that does not exist leaves memory within seconds: ids may be guessed', async t => {
+  const w = new Worker()
+  t.after(() => w.close())
+  await w.ask(ann, create())
+  for (let n = 100; n < 150; n++) {
+    const conversationId = idOf(n, 'c')
+    w.give(ann, { type: 'message.status', conversationId, clientMessageId: idOf(1, 'd') })
+    w.give(ann, { type: 'typing.start', conversationId })
+  }
+  await w.answered(
+    w.give(ann, { type: 'message.status', conversationId: idOf(149, 'c'), clientMessageId: idOf(2, 'd') }),
+  )
+  w.ahead = actorAbsentIdleMs + 1000
+  for (const until = performance.now() + 5000; w.registry.stats().actors > 1 && performance.now() < until; )
+    await sleep(20)
+  assert.equal(w.registry.stats().actors, 1)
+})
+
+test('[T12] a shard that went while its open turns were being read leaves no actor behind', async t => {
+  const w = new Worker()
+  t.after(() => w.close())
+  const open = Promise.withResolvers<string[]>()
+  w.directory.openRuns = () => open.promise
+  const shard = shardOf(room)
+  const adopted = w.registry.adopt([shard])
+  w.shards.drop(shard)
+  w.registry.release([shard])
+  open.resolve([room])
+  await adopted
+  assert.equal(w.registry.stats().actors, 0)
 })

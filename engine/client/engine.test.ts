@@ -196,7 +196,7 @@ test('L8 an actor that gives a letter back after a fence leaves it in doubt: its
   assert.equal(last[1]!.label.flags & letterFlags.resend, 0, 'refused behind it, unread')
 })
 
-test('L9 HOLD: what no owner ever got is UNAVAILABLE after 12 s, in order, with all that waits behind it', async () => {
+test('L9 HOLD: what no owner ever got is UNAVAILABLE within 12 s, in order, with all that waits behind it', async () => {
   let skew = 0
   const clock = { ...systemClock, mono: () => systemClock.mono() + skew }
   const gateway = await startGateway(null, 0, { clock })
