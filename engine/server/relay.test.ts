@@ -1,6 +1,7 @@
 /** The relay against a hostile or broken gateway, without a network. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import type { Directory } from '#engine/actor/ports.ts'
 import { systemClock } from '#engine/ops/clock.ts'
 import { silentLog } from '#engine/ops/log.ts'
 import { openMetrics } from '#engine/ops/metrics.ts'
@@ -212,4 +213,37 @@ test('R8 a gateway that does not read its answers is refused more, and heard aga
     send({ label: label(letterKinds.credit, { seq: body.length, age: 1 }), body: json({}) })
   send(command)
   assert.equal(delivered.length, 2)
+})
+
+test('R9 a detach takes back an attach that still waits for its heads', async () => {
+  const gate = Promise.withResolvers<Awaited<ReturnType<Directory['heads']>>>()
+  const relay = createRelay({
+    clock: systemClock,
+    log: silentLog,
+    metrics: openMetrics(),
+    directory: { heads: () => gate.promise },
+    epochOf: () => 5,
+    nodeId: 'n',
+    incarnation: 'i',
+    worker: 0,
+  })
+  const out: Letter[] = []
+  const link = relay.open({ write: bytes => out.push(...readBatch(bytes)) > 0, once() {} })!
+  const other = '6ba7b810-9dad-11d1-80b4-00c04fd430c8'
+  const attach = (id: string) => ({
+    label: label(letterKinds.attach, { attempt: id }),
+    body: json({ items: [[id, 1]] }),
+  })
+  const detach = { label: label(letterKinds.detach), body: json({ items: [other] }) }
+  relay.receive(link, write([greeting, attach(conversation), attach(other), detach]))
+  gate.resolve(new Map())
+  await turn()
+  assert.equal(out.filter(l => l.label.kind === letterKinds.attached).length, 2)
+  for (const id of [conversation, other])
+    relay.fanout.publish(label(letterKinds.fact, { conversation: id, seq: 2 }), json({}))
+  await turn()
+  assert.deepEqual(
+    out.filter(l => l.label.kind === letterKinds.fact).map(l => l.label.conversation),
+    [conversation],
+  )
 })

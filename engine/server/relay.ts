@@ -53,6 +53,12 @@ export interface Relay extends Refuser {
   readonly links: number
 }
 
+/** Of one attach: what is watched now, from where, and what is not. */
+interface Watched {
+  asked: Map<string, number>
+  refused: string[]
+}
+
 /** A retry sooner would meet the same queue; about the time that a full mailbox takes to empty. */
 const overloadRetryMs = 500
 const text = new TextEncoder()
@@ -148,7 +154,7 @@ export function createRelay(deps: RelayDeps): Relay {
   }
 
   /** Interest first, heads afterwards: a fact committed in between is pushed, one before is in the heads. */
-  async function attach(link: GatewayLink, attempt: string, items: Attach): Promise<void> {
+  function watch(link: GatewayLink, items: Attach): Watched {
     const refused: string[] = []
     const asked = new Map<string, number>()
     for (const [conversation, lastSeq] of items) {
@@ -156,6 +162,11 @@ export function createRelay(deps: RelayDeps): Relay {
       if (epochOf(shard) !== undefined && interest.add(shard, conversation, link)) asked.set(conversation, lastSeq)
       else refused.push(conversation)
     }
+    metrics.parley_interest.set(interest.size)
+    return { asked, refused }
+  }
+
+  async function tellHeads(link: GatewayLink, attempt: string, { asked, refused }: Watched): Promise<void> {
     const heads: [string, number][] = []
     try {
       const found = asked.size === 0 ? undefined : await deps.directory.heads([...asked.keys()])
@@ -168,7 +179,6 @@ export function createRelay(deps: RelayDeps): Relay {
       log.warn('heads could not be read for an attach', { count: asked.size, err: error })
       refused.push(...asked.keys())
     }
-    metrics.parley_interest.set(interest.size)
     if (link.isClosed) return
     link.answer(label(letterKinds.attached, { attempt }), json({ heads, refused }))
   }
@@ -200,10 +210,11 @@ export function createRelay(deps: RelayDeps): Relay {
     if (kind === letterKinds.command) command(link, letter, arrivedAt)
     else if (kind === letterKinds.detach) detach(link, readDetach(letter.body))
     else if (kind === letterKinds.attach) {
-      const items = readAttach(letter.body)
-      // One attach of a link at a time: a reconnecting gateway sends many, and the pool has few connections.
+      // At once, so that a detach that comes behind it takes it back.
+      const watched = watch(link, readAttach(letter.body))
+      // Heads for one attach of a link at a time: a reconnecting gateway sends many, and the pool has few connections.
       const before = attaching.get(link) ?? Promise.resolve()
-      const next = before.then(() => (link.isClosed ? undefined : attach(link, attempt, items)))
+      const next = before.then(() => (link.isClosed ? undefined : tellHeads(link, attempt, watched)))
       attaching.set(link, next)
     } else throw new LetterError(`kind ${kind} does not come from a gateway`)
   }
