@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
@@ -106,4 +106,29 @@ test('[CLI6] settings are read from .env, and the environment goes before it', a
     })
   assert.equal(await check({}), 1)
   assert.equal(await check({ BCRYPT_COST: '6' }), 0)
+})
+
+test('[CLI7] a taken port behind ENGINE_PORT, or no room for one, is refused in a sentence that names it', async t => {
+  const server = createServer()
+  await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
+  t.after(() => server.close())
+  const { port } = server.address() as { port: number }
+  const threads = { ENGINE_THREADS: '3' }
+  const taken = await parley(t, ['start'], { ...threads, ENGINE_PORT: String(port - 1) })
+  assert.equal(taken.code, 1)
+  assert.match(taken.err, new RegExp(`^ENGINE_PORT (${port}|${port - 1}) is in use by another program\\..*$`))
+  const none = await parley(t, ['start'], { ...threads, ENGINE_PORT: '65534' })
+  assert.equal(none.code, 1)
+  assert.match(none.err, /^ENGINE_PORT 65534 leaves no room for 3 ports\. Set ENGINE_PORT to a lower port\.$/)
+})
+
+test('[CLI8] a .env that cannot be read is said in one sentence', async t => {
+  const folder = mkdtempSync(path.join(tmpdir(), 'parley-cli-'))
+  t.after(() => rmSync(folder, { recursive: true }))
+  mkdirSync(path.join(folder, '.env'))
+  const child = spawn(process.execPath, [script, 'config', 'check'], { cwd: folder, env: {} })
+  let err = ''
+  child.stderr.on('data', chunk => (err += chunk))
+  assert.equal(await new Promise(resolve => child.once('close', resolve)), 1)
+  assert.match(err, /^\.env is there and cannot be read \([A-Z_]+\)\.\n$/)
 })

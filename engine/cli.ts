@@ -43,7 +43,7 @@ async function main(args: string[]): Promise<void> {
     console.log([usage.trimEnd(), ...helpLines()].join('\n'))
     return
   }
-  if (existsSync('.env')) process.loadEnvFile('.env')
+  readEnvFile()
   const config = readConfig()
   switch (command) {
     case 'start':
@@ -71,6 +71,15 @@ async function main(args: string[]): Promise<void> {
       return cluster(config)
     default:
       throw new StartError(`parley does not know the command "${command}". See parley --help.`)
+  }
+}
+
+function readEnvFile(): void {
+  if (!existsSync('.env')) return
+  try {
+    process.loadEnvFile('.env')
+  } catch (error) {
+    throw new StartError(`.env is there and cannot be read (${(error as NodeJS.ErrnoException).code}).`)
   }
 }
 

@@ -55,6 +55,8 @@ const refused: [Record<string, string>, RegExp][] = [
   [{ PORT: '-1' }, /^PORT: /],
   [{ RATE_LIMIT_SCALE: '0' }, /^RATE_LIMIT_SCALE: /],
   [{ BCRYPT_COST: '3' }, /^BCRYPT_COST: /],
+  [{ BCRYPT_COST: '4.5' }, /^BCRYPT_COST: /],
+  [{ DATABASE_POOL_MAX: '2.5' }, /^DATABASE_POOL_MAX: /],
   [{ GUEST_ENABLED: 'maybe' }, /^GUEST_ENABLED: /],
   [{ LOG_LEVEL: 'loud' }, /^LOG_LEVEL: "loud".*One of: trace, debug/],
   [{ DATABASE_POOLER: 'none' }, /^DATABASE_POOLER: /],

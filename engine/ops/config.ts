@@ -89,6 +89,8 @@ const number = (fallback: number, min: number, max: number, unit: string, doc: s
   unit,
   doc,
 })
+const whole = (fallback: number, min: number, max: number, unit: string, doc: string): Setting<number> =>
+  checked(number(fallback, min, max, unit, doc), Number.isInteger)
 const oneOf = <const T extends string>(fallback: T, words: readonly T[], doc: string): Setting<T> => ({
   parse: t => (words.includes(t as T) ? (t as T) : undefined),
   default: fallback,
@@ -98,24 +100,12 @@ const oneOf = <const T extends string>(fallback: T, words: readonly T[], doc: st
 export const settings = {
   // Where it listens
   HOST: text('0.0.0.0', 'Address the public listener binds to.'),
-  PORT: checked(
-    number(3000, 0, 65_535, '', 'Public port: web app, REST, WebSocket. 0 takes any free port.'),
-    Number.isInteger,
-  ),
+  PORT: whole(3000, 0, 65_535, '', 'Public port: web app, REST, WebSocket. 0 takes any free port.'),
   METRICS_HOST: text('127.0.0.1', 'Address of the internal listener (health, metrics).'),
-  METRICS_PORT: checked(
-    number(9464, 0, 65_535, '', 'Port of the gateway’s internal listener. 0 takes any free port.'),
-    Number.isInteger,
-  ),
-  ENGINE_METRICS_PORT: checked(
-    number(9465, 0, 65_535, '', 'Port of the engine’s internal listener. 0 takes any free port.'),
-    Number.isInteger,
-  ),
+  METRICS_PORT: whole(9464, 0, 65_535, '', 'Port of the gateway’s internal listener. 0 takes any free port.'),
+  ENGINE_METRICS_PORT: whole(9465, 0, 65_535, '', 'Port of the engine’s internal listener. 0 takes any free port.'),
   ENGINE_HOST: text('127.0.0.1', 'Address the engine’s worker threads listen on for gateways.'),
-  ENGINE_PORT: checked(
-    number(0, 0, 65_535, '', 'First gRPC port of an engine; worker n takes this plus n. 0: any free port.'),
-    Number.isInteger,
-  ),
+  ENGINE_PORT: whole(0, 0, 65_535, '', 'First gRPC port of an engine; worker n takes this plus n. 0: any free port.'),
   INTERNAL_TLS_DIR: text(
     '',
     'Folder of certificates for links between gateways and engines (parley certs). Needed when ENGINE_HOST is not loopback.',
@@ -136,7 +126,7 @@ export const settings = {
   DATABASE_URL: checked({ ...secret('Postgres to use instead of the embedded one.') }, url =>
     /^postgres(ql)?:\/\//.test(url),
   ),
-  DATABASE_POOL_MAX: number(10, 2, 90, 'connections', 'Most connections of one process to Postgres.'),
+  DATABASE_POOL_MAX: whole(10, 2, 90, 'connections', 'Most connections of one process to Postgres.'),
   DATABASE_POOLER: oneOf('session', ['session', 'transaction'] as const, 'Kind of pooler between Parley and Postgres.'),
   REDIS_URL: checked(
     { ...secret('Redis for presence, rate leases and receipts. Absent: kept in the one gateway’s memory.') },
@@ -149,20 +139,20 @@ export const settings = {
     },
     isSigningKey,
   ),
-  ACCESS_TOKEN_TTL_S: number(900, 1, 86_400, 's', 'Life of an access token.'),
-  REFRESH_TOKEN_TTL_S: number(30 * 86_400, 60, 366 * 86_400, 's', 'Absolute life of a session.'),
-  REFRESH_IDLE_TTL_S: number(14 * 86_400, 60, 366 * 86_400, 's', 'Life of a session that is not refreshed.'),
-  BCRYPT_COST: number(12, 4, 16, '', 'Cost of a password hash; each step doubles it.'),
+  ACCESS_TOKEN_TTL_S: whole(900, 1, 86_400, 's', 'Life of an access token.'),
+  REFRESH_TOKEN_TTL_S: whole(30 * 86_400, 60, 366 * 86_400, 's', 'Absolute life of a session.'),
+  REFRESH_IDLE_TTL_S: whole(14 * 86_400, 60, 366 * 86_400, 's', 'Life of a session that is not refreshed.'),
+  BCRYPT_COST: whole(12, 4, 16, '', 'Cost of a password hash; each step doubles it.'),
   GUEST_ENABLED: flag(false, 'Whether people may chat as guests.'),
   MODERATOR_EMAILS: checked(list('E-mail addresses of moderators, comma separated.'), all =>
     all.every(e => e.includes('@')),
   ),
   // Limits
   RATE_LIMIT_SCALE: number(1, 0.001, 1_000_000, '×', 'Multiplies every rate with its burst; no size.'),
-  SOCKETS_PER_ADDRESS: number(100, 0, 1_000_000, 'sockets', 'Most open sockets of one address. 0: no limit.'),
-  GROUP_MEMBERS_MAX: number(500, 2, 10_000, 'members', 'Most members of a group.'),
-  IDEMPOTENCY_DAYS: number(30, 1, 3650, 'days', 'Age at which an unknown clientMessageId (v7) is refused.'),
-  DRAIN_SPREAD_MS: number(
+  SOCKETS_PER_ADDRESS: whole(100, 0, 1_000_000, 'sockets', 'Most open sockets of one address. 0: no limit.'),
+  GROUP_MEMBERS_MAX: whole(500, 2, 10_000, 'members', 'Most members of a group.'),
+  IDEMPOTENCY_DAYS: whole(30, 1, 3650, 'days', 'Age at which an unknown clientMessageId (v7) is refused.'),
+  DRAIN_SPREAD_MS: whole(
     5000,
     0,
     600_000,
@@ -176,10 +166,7 @@ export const settings = {
   ),
   OPENAI_API_KEY: { ...secret('Key for that API.') },
   OPENAI_MODEL: text('parley-small', 'Model of the assistant.'),
-  MODEL_PORT: checked(
-    number(3100, 0, 65_535, '', 'Port of the built-in model server, on 127.0.0.1. 0: any free port.'),
-    Number.isInteger,
-  ),
+  MODEL_PORT: whole(3100, 0, 65_535, '', 'Port of the built-in model server, on 127.0.0.1. 0: any free port.'),
   SYSTEM_PROMPT_FILE: checked(
     text('', 'File with the assistant’s system prompt. Absent: the built-in one.'),
     isReadable,
@@ -189,19 +176,19 @@ export const settings = {
     'What the assistant’s tools may do, as name=auto|ask|off, comma separated. delete_task asks, the others act at once.',
   ),
   AI_TITLES: flag(true, 'Whether the model gives conversations with the assistant a title after their first answer.'),
-  AI_TOKENS_PER_DAY: checked(
-    number(500_000, 0, 1e12, 'tokens', 'Tokens of one user’s turns in a UTC day, times RATE_LIMIT_SCALE. 0: no limit.'),
-    Number.isInteger,
+  AI_TOKENS_PER_DAY: whole(
+    500_000,
+    0,
+    1e12,
+    'tokens',
+    'Tokens of one user’s turns in a UTC day, times RATE_LIMIT_SCALE. 0: no limit.',
   ),
-  AI_TOKENS_PER_DAY_ALL: checked(
-    number(
-      50_000_000,
-      0,
-      1e15,
-      'tokens',
-      'Tokens of all turns together in a UTC day, times RATE_LIMIT_SCALE. 0: no limit.',
-    ),
-    Number.isInteger,
+  AI_TOKENS_PER_DAY_ALL: whole(
+    50_000_000,
+    0,
+    1e15,
+    'tokens',
+    'Tokens of all turns together in a UTC day, times RATE_LIMIT_SCALE. 0: no limit.',
   ),
   MCP_SERVERS: {
     ...checked(
@@ -215,11 +202,8 @@ export const settings = {
     },
   },
   // Engine
-  ENGINE_THREADS: checked(
-    number(0, 0, 64, 'threads', 'Worker threads of an engine. 0: cores − 1, at least 1.'),
-    Number.isInteger,
-  ),
-  ENGINE_HEAP_MB: number(1024, 64, 65_536, 'MB', 'Heap limit of one worker thread.'),
+  ENGINE_THREADS: whole(0, 0, 64, 'threads', 'Worker threads of an engine. 0: cores − 1, at least 1.'),
+  ENGINE_HEAP_MB: whole(1024, 64, 65_536, 'MB', 'Heap limit of one worker thread.'),
   NODE_ID: text('', 'Name of this node among others. Absent: host name and role.'),
   // Seeing it
   LOG_LEVEL: oneOf(

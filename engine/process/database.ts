@@ -7,7 +7,7 @@ import type { Config } from '#engine/ops/config.ts'
 import type { Log } from '#engine/ops/log.ts'
 import { EmbeddedPostgresError } from '#engine/storage/embedded-place.ts'
 import { type EmbeddedPostgres, startEmbedded } from '#engine/storage/embedded-postgres.ts'
-import { migrate } from '#engine/storage/migrate.ts'
+import { migrate, missingMigrations } from '#engine/storage/migrate.ts'
 import { buryKnown } from '#engine/storage/ownership.ts'
 import { noticeRouteMap } from '#engine/storage/route-map.ts'
 import { isAlive } from './node-file.ts'
@@ -42,6 +42,7 @@ export async function keepDatabase(options: {
   try {
     if (!embedded) await reach(url)
     if (options.migrates) await bringUp(url, embedded !== undefined, log)
+    else await expectSchema(url)
   } catch (error) {
     await embedded?.stop()
     throw error
@@ -122,7 +123,8 @@ async function startOwn(
     return await startEmbedded(dataDir, log, server)
   } catch (error) {
     if (error instanceof EmbeddedPostgresError) throw new StartError(error.message)
-    throw error
+    log.debug('the embedded Postgres did not start', { err: error })
+    throw new StartError(`DATA_DIR ${dataDir}: its database could not be started: ${reasonOf(error)}.`)
   }
 }
 
@@ -141,6 +143,19 @@ async function bringUp(url: string, isEmbedded: boolean, log: Log): Promise<void
     const which = isEmbedded ? 'The embedded database' : `DATABASE_URL: the database at ${placeOf(url)}`
     throw new StartError(`${which} could not be migrated: ${reasonOf(error)}.`)
   }
+}
+
+/** Where somebody else migrates, that has to be done before anything starts. */
+async function expectSchema(url: string): Promise<void> {
+  const [first] = await once(url, missingMigrations).catch((error: unknown) => {
+    // A login that may not look at the table serves all the same.
+    if ((error as { code?: string }).code === '42501') return []
+    throw new StartError(`DATABASE_URL: the database at ${placeOf(url)} cannot be used: ${reasonOf(error)}.`)
+  })
+  if (first === undefined) return
+  throw new StartError(
+    `DATABASE_URL: the database at ${placeOf(url)} has not the schema of this version (${first} is missing). Run parley migrate up.`,
+  )
 }
 
 async function once<T>(url: string, job: (at: Client) => Promise<T>): Promise<T> {

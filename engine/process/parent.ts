@@ -2,6 +2,7 @@
  * Owns a running product on one machine: database first, then migrations, model, engine and gateway as processes; keeps
  * them up, stops them in order, Postgres last. Refuses to import what they run: it starts them by path.
  */
+import { availableParallelism } from 'node:os'
 import path from 'node:path'
 import type { Config } from '#engine/ops/config.ts'
 import type { Log } from '#engine/ops/log.ts'
@@ -66,20 +67,26 @@ export async function startParent(options: ParentOptions): Promise<Running> {
   let database: KeptDatabase | undefined
   let incarnation: string | undefined
 
-  const note = () =>
-    database &&
-    writeNodeFile(dataDir, {
-      parent: process.pid,
-      engine: children.engine?.pid(),
-      gateway: children.gateway?.pid(),
-      model: children.model?.pid(),
-      postgres: database.embedded()?.pid,
-      url: found.url,
-      metricsUrl: found.metricsUrl,
-      engineMetricsUrl: found.engineMetricsUrl,
-      modelUrl: found.modelUrl,
-      databaseUrl: database.url,
-    })
+  const note = () => {
+    if (!database) return
+    try {
+      writeNodeFile(dataDir, {
+        parent: process.pid,
+        engine: children.engine?.pid(),
+        gateway: children.gateway?.pid(),
+        model: children.model?.pid(),
+        postgres: database.embedded()?.pid,
+        url: found.url,
+        metricsUrl: found.metricsUrl,
+        engineMetricsUrl: found.engineMetricsUrl,
+        modelUrl: found.modelUrl,
+        databaseUrl: database.url,
+      })
+    } catch (error) {
+      // A full disk ends nothing that runs.
+      log.warn('node.json could not be written', { err: error })
+    }
+  }
 
   function keep(name: keyof typeof scripts, onReady: (message: Record<string, unknown>) => void): Child {
     const child = keepChild({
@@ -185,7 +192,8 @@ async function checkPorts(config: Config, roles: ParentOptions['roles']): Promis
   }
   if (!roles.includes('engine')) return
   await checkPort('ENGINE_METRICS_PORT', config.ENGINE_METRICS_PORT, config.METRICS_HOST)
-  if (config.ENGINE_PORT !== 0) await checkPort('ENGINE_PORT', config.ENGINE_PORT, config.ENGINE_HOST)
+  const threads = config.ENGINE_THREADS || Math.max(1, availableParallelism() - 1)
+  if (config.ENGINE_PORT !== 0) await checkPort('ENGINE_PORT', config.ENGINE_PORT, config.ENGINE_HOST, threads)
   if (config.OPENAI_BASE_URL === '' && config.OPENAI_API_KEY === '')
     await checkPort('MODEL_PORT', config.MODEL_PORT, '127.0.0.1')
 }

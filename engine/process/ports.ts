@@ -2,9 +2,15 @@
 import { createServer } from 'node:net'
 import { StartError } from './start-error.ts'
 
-/** Throws a StartError that names the setting when the port cannot be had. Port 0 is always free. */
-export async function checkPort(setting: string, port: number, host: string): Promise<void> {
-  if (port === 0) return
+/** Throws a StartError that names the setting when the port, or one of the `count` from it on, cannot be had. Port 0 is always free. */
+export async function checkPort(setting: string, first: number, host: string, count = 1): Promise<void> {
+  if (first === 0) return
+  if (first + count - 1 > 65_535)
+    throw new StartError(`${setting} ${first} leaves no room for ${count} ports. Set ${setting} to a lower port.`)
+  for (let port = first; port < first + count; port++) await checkOne(setting, port, host)
+}
+
+async function checkOne(setting: string, port: number, host: string): Promise<void> {
   const code = await tryListen(port, host)
   if (code === undefined) return
   if (code === 'EADDRINUSE')

@@ -1,7 +1,7 @@
 /** The whole product from one command: processes, their deaths, and the way down. */
 import assert from 'node:assert/strict'
 import { type ChildProcess, spawn } from 'node:child_process'
-import { mkdtempSync, rmSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, rmdirSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { after, before, test } from 'node:test'
@@ -98,6 +98,25 @@ test('[START2] a second start on the same folder is refused in one sentence', as
   second.stderr.on('data', chunk => (said += chunk))
   assert.equal(await new Promise(resolve => second.once('exit', resolve)), 1)
   assert.match(said, /^Parley already runs on DATA_DIR .*\. Stop it or set DATA_DIR to another folder\.\n$/)
+})
+
+test('[START2] a start goes on when it cannot write down where its processes are', async () => {
+  const { parent: own, model, modelUrl } = node()
+  const inTheWay = path.join(dataDir, 'node.json.next')
+  mkdirSync(inTheWay)
+  try {
+    process.kill(model!, 'SIGKILL')
+    await until(() => !isAlive(model), 'the end of the model')
+    const answers = () =>
+      fetch(`${modelUrl}/models`).then(
+        response => response.ok,
+        () => false,
+      )
+    await until(answers, 'another model')
+    assert.ok(isAlive(own))
+  } finally {
+    rmdirSync(inTheWay)
+  }
 })
 
 for (const name of members) {

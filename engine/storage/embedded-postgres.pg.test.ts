@@ -1,6 +1,6 @@
 /** The embedded server's life: start, adoption, crash, stop; and a journal over a database that goes away and comes back. */
 import assert from 'node:assert/strict'
-import { chmodSync, mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { chmodSync, chownSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { test } from 'node:test'
@@ -149,5 +149,46 @@ test('E5 root keeps the data of a closed folder where the database user can go',
     await server.stop()
     rmSync(server.dataDir, { recursive: true, force: true })
     rmSync(home, { recursive: true, force: true })
+  }
+})
+
+test('E6 a database that its user cannot open is one sentence at once, and is not made anew', async () => {
+  const home = newHome()
+  const cluster = path.join(home, 'postgres')
+  try {
+    mkdirSync(cluster, { mode: 0o700 })
+    writeFileSync(path.join(cluster, 'PG_VERSION'), '18\n')
+    // Root sees everything, and hands the work to another user; others are kept out by the folder's mode.
+    if (process.getuid?.() === 0) chownSync(cluster, 54_321, 54_321)
+    else chmodSync(cluster, 0)
+    const began = performance.now()
+    await assert.rejects(startEmbedded(home, silentLog), (error: Error) => {
+      assert.ok(error instanceof EmbeddedPostgresError)
+      assert.match(error.message, /^DATA_DIR .*(of another user|cannot be read)/)
+      return true
+    })
+    assert.ok(performance.now() - began < 5000)
+  } finally {
+    if (process.getuid?.() !== 0) chmodSync(cluster, 0o700)
+    rmSync(home, { recursive: true, force: true })
+  }
+})
+
+test('E7 a process number that is another Postgres’s now holds up no start', async () => {
+  const [home, elsewhere] = [newHome(), newHome()]
+  const server = await startEmbedded(home, silentLog)
+  const other = await startEmbedded(elsewhere, silentLog)
+  try {
+    const file = path.join(home, 'postgres', 'postmaster.pid')
+    const before = readFileSync(file, 'utf8')
+    await server.stop()
+    // As after a boot: what was left behind names a process that is somebody else now.
+    writeFileSync(file, before.replace(/^\d+/, String(other.pid)))
+    const again = await startEmbedded(home, silentLog)
+    assert.equal(again.adopted, false)
+    await again.stop()
+  } finally {
+    await other.stop()
+    for (const folder of [home, elsewhere]) rmSync(folder, { recursive: true, force: true })
   }
 })

@@ -3,7 +3,18 @@
  * Hooks no signal: the caller stops it, as the last step of its own shutdown. Listens on a unix socket only.
  */
 import { spawn } from 'node:child_process'
-import { chownSync, closeSync, existsSync, mkdirSync, openSync, readFileSync, renameSync, rmSync } from 'node:fs'
+import {
+  chownSync,
+  closeSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  readlinkSync,
+  realpathSync,
+  renameSync,
+  rmSync,
+  statSync,
+} from 'node:fs'
 import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Client } from 'pg'
@@ -77,7 +88,7 @@ export async function startEmbedded(
   const cluster = path.join(home, 'postgres')
   const run = (tool: string, args: string[]) => runTool(path.join(native, 'bin', tool), args, user)
 
-  if (!existsSync(path.join(cluster, 'PG_VERSION'))) await initialise(cluster, user, run)
+  if (!isThere(cluster, user)) await initialise(cluster, user, run)
   const running = await findRunning(cluster)
   const adopted = running !== undefined
   const ownDir = running?.socketDir ?? settleSocketDir(home, user)
@@ -102,7 +113,9 @@ export async function startEmbedded(
     const until = performance.now() + settleMs
     while ((await start()).code !== 0) {
       if (performance.now() > until) {
-        throw new EmbeddedPostgresError(`The embedded Postgres in ${home} did not start: ${lastLine(serverLog) ?? ''}`)
+        throw new EmbeddedPostgresError(
+          `DATA_DIR ${home}: its database did not start: ${lastLine(serverLog) ?? 'no reason given'}`,
+        )
       }
       await sleep(200)
     }
@@ -134,6 +147,24 @@ export async function startEmbedded(
   }
 }
 
+/** Whether the folder holds a cluster. One that its user could not open is no empty place. */
+function isThere(cluster: string, user: SystemUser | undefined): boolean {
+  const folder = path.dirname(cluster)
+  const owner = user?.uid ?? process.getuid?.()
+  try {
+    const stat = statSync(cluster)
+    statSync(path.join(cluster, 'PG_VERSION'))
+    if (owner === undefined || stat.uid === owner) return true
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException
+    if (code === 'ENOENT') return false
+    throw new EmbeddedPostgresError(`DATA_DIR ${folder}: its database cannot be read (${code}).`)
+  }
+  throw new EmbeddedPostgresError(
+    `DATA_DIR ${folder} holds the database of another user. Start as that user or set DATA_DIR to another folder.`,
+  )
+}
+
 type RunTool = (tool: string, args: string[]) => Promise<{ code: number; output: string }>
 
 /** A half-made cluster is never taken for a whole one: it is made beside its place and moved there. */
@@ -163,7 +194,10 @@ async function initialise(cluster: string, user: SystemUser | undefined, run: Ru
     '--locale-provider=builtin',
     '--builtin-locale=C.UTF-8',
   ])
-  if (made.code !== 0) throw new EmbeddedPostgresError(`initdb failed in ${path.dirname(cluster)}: ${made.output}`)
+  if (made.code !== 0)
+    throw new EmbeddedPostgresError(
+      `DATA_DIR ${path.dirname(cluster)}: initdb failed: ${made.output.split('\n').at(-1)}`,
+    )
   renameSync(fresh, cluster)
 }
 
@@ -174,7 +208,7 @@ async function initialise(cluster: string, user: SystemUser | undefined, run: Ru
 async function findRunning(cluster: string): Promise<{ socketDir: string; port: number } | undefined> {
   const until = performance.now() + settleMs
   for (let found = readPidFile(cluster); found; found = readPidFile(cluster)) {
-    if (!isPostgres(found.pid)) {
+    if (!isPostgres(found.pid, cluster)) {
       rmSync(path.join(cluster, 'postmaster.pid'), { force: true })
       return undefined
     }
@@ -187,7 +221,7 @@ async function findRunning(cluster: string): Promise<{ socketDir: string; port: 
     } catch (error) {
       if (performance.now() > until) {
         throw new EmbeddedPostgresError(
-          `A Postgres (process ${found.pid}) holds ${cluster} and does not answer: ${(error as Error).message}`,
+          `DATA_DIR ${path.dirname(cluster)} is held by a Postgres (process ${found.pid}) that does not answer: ${(error as Error).message}`,
         )
       }
       await sleep(100)
@@ -196,8 +230,11 @@ async function findRunning(cluster: string): Promise<{ socketDir: string; port: 
   return undefined
 }
 
-/** Whether the process lives and is a Postgres; a zombie that nobody reaps is neither. */
-function isPostgres(pid: number): boolean {
+/**
+ * Whether the process lives and is the Postgres of this cluster; a zombie that nobody reaps is none. After a boot the number may
+ * be that of a Postgres elsewhere: each stands in its own folder.
+ */
+function isPostgres(pid: number, cluster: string): boolean {
   try {
     process.kill(pid, 0)
   } catch (error) {
@@ -206,7 +243,8 @@ function isPostgres(pid: number): boolean {
   if (process.platform !== 'linux') return true
   try {
     const [name, state] = /\((.*)\) (.)/.exec(readFileSync(`/proc/${pid}/stat`, 'utf8'))?.slice(1) ?? []
-    return name === 'postgres' && state !== 'Z'
+    if (name !== 'postgres' || state === 'Z') return false
+    return readlinkSync(`/proc/${pid}/cwd`) === realpathSync(cluster)
   } catch {
     return false
   }

@@ -2,6 +2,7 @@
  * Brings a database to the schema of this checkout, one process at a time. Knows no SQL of the schema itself; that is in
  * migrations/.
  */
+import { readdirSync } from 'node:fs'
 import { Client } from 'pg'
 import type { Log } from '#engine/ops/log.ts'
 import { openOrm } from './orm.ts'
@@ -23,6 +24,20 @@ async function followRenames(guard: Client): Promise<void> {
   if (!rows[0].is_there) return
   for (const [before, now] of Object.entries(renamed))
     await guard.query('update migration set name = replace(name, $1, $2) where name like $1 || $3', [before, now, '%'])
+}
+
+/** Names of those that this database has not run, in order. Changes nothing and needs no right but to read. */
+export async function missingMigrations(at: Client): Promise<string[]> {
+  const all = readdirSync(new URL('../../migrations', import.meta.url))
+    .filter(file => /^\d{4}-.*\.ts$/.test(file))
+    .map(file => file.slice(0, -3))
+    .sort()
+  const { rows } = await at.query(`select to_regclass('migration') is not null as is_there`)
+  if (!rows[0].is_there) return all
+  const done = await at.query<{ name: string }>('select name from migration')
+  const names = new Set(done.rows.map(({ name }) => name.replace(/\.(ts|js)$/, '')))
+  for (const [before, now] of Object.entries(renamed)) if (names.has(before)) names.add(now)
+  return all.filter(name => !names.has(name))
 }
 
 /** `up`: all that is pending; `down`: the last one; `status`: changes nothing. Answers what holds afterwards. */
