@@ -127,7 +127,7 @@ assert status == 201 and made['head_seq'] == 2 and made['title'] is None
 dm = made['id']
 for who in (ana, ben):
     who.expect(
-        'conversation.added', conversationId=dm, conversation={'id': dm, 'type': 'dm', 'title': None, 'headSeq': 0}
+        'conversation.added', conversationId=dm, conversation={'id': dm, 'type': 'dm', 'headSeq': 0}
     )
     who.expect('room.member_joined', conversationId=dm, seq=1, userId=ana_id, role='member')
     who.expect('room.member_joined', conversationId=dm, seq=2, userId=ben_id, role='member')
@@ -148,7 +148,7 @@ ana.until('ack')
 ben = Socket('Ben')
 ben.send(type='auth', token=ben_token)
 known = ben.expect('ready')['conversations'][0]
-assert known == {'id': dm, 'type': 'dm', 'title': None, 'headSeq': 4, 'readSeq': 0, 'unread': 2}
+assert known == {'id': dm, 'type': 'dm', 'headSeq': 4, 'readSeq': 0, 'unread': 2}
 ben.send(type='room.join', conversationId=dm, afterSeq=3, requestId='3')
 ben.expect('message.new', seq=4, content='Are you there?')
 ben.expect('room.joined', headSeq=4, firstSeq=1, requestId='3')

@@ -65,7 +65,8 @@ async function repair(
       const seat = peer.seats.get(id)
       if (seat && !seat.isUnannounced) continue
       const headSeq = row.joinedSeq - 1
-      const conversation = { id, type: row.type, title: row.title, headSeq }
+      const title = row.title === null ? {} : { title: row.title }
+      const conversation = { id, type: row.type, ...title, headSeq }
       const frame = { type: 'conversation.added', ts: ts(), conversationId: id, conversation } as const
       if (seat) hub.announce(seat, frame)
       else hub.seatAdded(peer, id, headSeq, frameText(JSON.stringify(frame)))

@@ -58,7 +58,7 @@ readTest(
       { conversation: newer.conversation, userId: ann, readSeq: 1, deliveredSeq: 1, at: Date.now(), mark: true },
     ])
     // Above position 1: one of another's, one deleted, one of one's own.
-    const first = { id: newer.conversation, type: 'dm', title: null, headSeq: 4, readSeq: 1, unread: 1 }
+    const first = { id: newer.conversation, type: 'dm', headSeq: 4, readSeq: 1, unread: 1 }
     const second = { id: older.conversation, type: 'group', title: 'Room', headSeq: 121, readSeq: 0, unread: 100 }
     assert.deepEqual(await read.ready(ann), [first, second])
     positions.note(ann, older.conversation, 119)

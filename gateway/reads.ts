@@ -11,6 +11,8 @@ import type { Positions } from './positions.ts'
 
 export type ReadyConversation = FleetingFrame<'ready'>['conversations'][number]
 
+type ReadyRow = Omit<ReadyConversation, 'title'> & { title: string | null }
+
 export interface Membership {
   userId: string
   conversation: string
@@ -118,7 +120,8 @@ export function createReads(db: Sql, positions: Positions): Reads {
 
     async ready(userId) {
       const { conversations, seqs } = positions.of(userId)
-      return (await db.query<ReadyConversation>(readyText, [userId, conversations, seqs])).rows
+      const { rows } = await db.query<ReadyRow>(readyText, [userId, conversations, seqs])
+      return rows.map(({ title, ...row }) => (title === null ? row : { ...row, title }))
     },
 
     async frames(conversation, after, to, limits) {

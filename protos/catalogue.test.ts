@@ -55,7 +55,7 @@ const good: Record<string, unknown> = {
   lastSeen: null,
   reason: 'too_far',
   reconnectInMs: 5,
-  conversation: { id, type: 'dm', title: null, headSeq: 0 },
+  conversation: { id, type: 'dm', headSeq: 0 },
   code: 'SERVER',
   message: 'text',
   retryable: true,

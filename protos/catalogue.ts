@@ -138,7 +138,7 @@ const attachment = object({
   width: opt(position),
   height: opt(position),
 })
-const conversationHead = { id, type: kind, title: nullable(title), headSeq: position }
+const conversationHead = { id, type: kind, title: opt(title), headSeq: position }
 const anyContent = text(1_000_000)
 
 const messageShape = {
@@ -158,7 +158,7 @@ const messageShape = {
 const membershipShape = {
   userId: opt(id),
   role: opt(memberRole),
-  title: opt(nullable(title)),
+  title: opt(title),
   toolPolicy: opt(toolPolicy),
   by: opt(id),
 }

@@ -102,7 +102,11 @@ function tellAdded(step: Step, userId: string, headSeq: number): void {
     kind: 'user',
     userId,
     headSeq,
-    frame: { type: 'conversation.added', conversationId: id, conversation: { id, type: kind, title, headSeq } },
+    frame: {
+      type: 'conversation.added',
+      conversationId: id,
+      conversation: { id, type: kind, ...(title === null ? {} : { title }), headSeq },
+    },
   })
 }
 

@@ -117,10 +117,10 @@ export class Room {
   }
 
   /** What `ready` or `conversation.added` says. */
-  head(c: { type: ConversationKind; title: string | null; headSeq: number; readSeq?: number; unread?: number }): void {
+  head(c: { type: ConversationKind; title?: string; headSeq: number; readSeq?: number; unread?: number }): void {
     this.kind = c.type
     this.hasKind = true
-    this.title = c.title
+    this.title = c.title ?? null
     this.isRemoved = false
     this.headSeq = Math.max(this.headSeq, c.headSeq)
     if (c.readSeq !== undefined) this.readSeq = Math.max(this.readSeq, c.readSeq)

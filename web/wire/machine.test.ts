@@ -25,7 +25,7 @@ const ready = (headSeq = 5): ServerFrame => ({
   sessionId: me,
   serverTime: ts,
   heartbeatMs: 15_000,
-  conversations: [{ id: room, type: 'dm', title: null, headSeq, readSeq: 0, unread: 0 }],
+  conversations: [{ id: room, type: 'dm', headSeq, readSeq: 0, unread: 0 }],
   others: [{ id: other, headSeq: 9 }],
 })
 const message = (seq: number, conversationId = room): ServerFrame => ({
