@@ -105,6 +105,19 @@ test('H11 answers beyond 256 KiB close 4420', () => {
   assert.equal(wire.slow, 1)
 })
 
+test('H11 answers alone fill a socket too: those beyond 256 KiB unsent wait, and beyond 256 KiB of these it closes', async () => {
+  const { wire, outbox } = rig()
+  outbox.control(frame('aaa'))
+  await turn()
+  wire.waiting = outboxPushBytesMax
+  const size = frame('ack', 1000).length
+  for (let bytes = size; bytes <= outboxControlBytesMax; bytes += size) outbox.control(frame('ack', 1000))
+  await turn()
+  assert.deepEqual([wire.writes.length, wire.fills, wire.slow], [1, 1, 0])
+  outbox.control(frame('ack', 1000))
+  assert.equal(wire.slow, 1)
+})
+
 test('H11 30 s without progress close 4420, slow progress does not', () => {
   const { wire, outbox } = rig()
   wire.waiting = outboxPushBytesMax

@@ -101,7 +101,8 @@ export class Outbox {
   /** Acks, errors, chat.done, conversation.*: they wait as bytes, and too many of them end the socket. */
   control(frame: Framed): void {
     if (this.#isClosed) return
-    if (!this.#isFull) {
+    // Counted like all else: a client that asks and never reads the answers is a slow reader as well.
+    if (!this.#isFull && !this.#isOver(frame.length)) {
       this.#add(frame)
       return
     }
