@@ -8,15 +8,7 @@ import type { Clock } from '#engine/ops/clock.ts'
 import type { Log } from '#engine/ops/log.ts'
 import type { Metrics } from '#engine/ops/metrics.ts'
 import type { ClientFrame } from '#protos/catalogue.ts'
-import {
-  type AuthReason,
-  type CloseCode,
-  closeCodes,
-  type ErrorCode,
-  errorCodes,
-  errorFields,
-  type Failure,
-} from '#protos/errors.ts'
+import { type CloseCode, closeCodes, type ErrorCode, errorCodes, errorFields, type Failure } from '#protos/errors.ts'
 import { parseId } from '#protos/ids.ts'
 import { type Label, letterFlags } from '#protos/letter.ts'
 import { readyMsMax } from '#protos/limits.ts'
@@ -28,6 +20,7 @@ import { Peer } from './peer.ts'
 import type { Presence } from './presence.ts'
 import { codeOf } from './reads.ts'
 import {
+  type Access,
   type Asked,
   askedOf,
   type Credential,
@@ -39,8 +32,6 @@ import {
   type SessionRules,
   transition,
 } from './session.ts'
-
-export type Access = Principal | { reason: AuthReason }
 
 export interface ConnectionDeps {
   clock: Clock
@@ -170,7 +161,7 @@ export class Connection implements Wire {
       case 'verify':
         void this.#deps.verifyToken(effect.token).then(
           access => this.judged(access),
-          () => this.judged({ reason: 'TOKEN_INVALID' }),
+          () => this.judged('away'),
         )
         return
       case 'read':
@@ -221,6 +212,8 @@ export class Connection implements Wire {
     if (this.#deps.isRevoked(principal.sessionId)) return this.end(4410)
     const peer = new Peer(this.id, principal.userId, principal.sessionId, this.outbox)
     this.peer = peer
+    // Refusals before authentication may have filled it, when nobody was there to look.
+    if (this.outbox.isFull) hub.watch(peer)
     let timer: NodeJS.Timeout | undefined
     const late = new Promise<never>((_, reject) => {
       timer = setTimeout(reject, readyMsMax, new Error('memberships were not read in time'))

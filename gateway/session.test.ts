@@ -237,6 +237,37 @@ test('S10 a second without a send ends a refusal, a send within it does not', ()
   assert.equal(commands(d.frame(sendText(4), 2800)).length, 1)
 })
 
+test('S10 a send beyond the rate of frames is a send too: it keeps a refusal alive and waits no less than the first', () => {
+  const d = live()
+  d.do({
+    kind: 'refused',
+    conversation: conversationId,
+    clientMessageId: idOf(1),
+    code: 'OVERLOADED',
+    retryAfterMs: 5000,
+    at: 0,
+  })
+  for (let i = 0; i < 50; i++) d.frame({ type: 'ping' }, 800)
+  const over = errors(d.frame(sendText(2), 900))[0]!
+  assert.deepEqual([over.failure.code, over.failure.retryAfterMs], ['RLIMIT', 5000])
+  assert.equal(commands(d.frame(sendText(3), 1850)).length, 0, 'the second without a send is not over')
+  assert.equal(commands(d.frame(sendText(1), 1860)).length, 1)
+  // A refusal that a second of quiet has ended does not stand for one that comes later.
+  const late = live()
+  late.do({
+    kind: 'refused',
+    conversation: conversationId,
+    clientMessageId: idOf(1),
+    code: 'RLIMIT',
+    retryAfterMs: 1,
+    at: 0,
+  })
+  for (let i = 0; i < 50; i++) late.frame({ type: 'ping' }, 3000)
+  assert.equal(commands(late.frame(sendText(2), 3100)).length, 0, 'over the rate')
+  assert.equal(commands(late.frame(sendText(3), 4050)).length, 0, 'behind the one that was over the rate')
+  assert.equal(commands(late.frame(sendText(2), 4060)).length, 1)
+})
+
 test('S10 sends that are tried again in order keep their order', () => {
   fc.assert(
     fc.property(fc.array(fc.integer({ min: 0, max: 3 }), { minLength: 5, maxLength: 40 }), refusals => {
@@ -275,6 +306,16 @@ test('S12 an error to a bad frame repeats ids that are valid themselves', () => 
   assert.deepEqual(asked('{"type":"ping","requestId":"r","traceId":"t","x":1}'), { requestId: 'r', traceId: 't' })
   assert.deepEqual(asked(JSON.stringify({ type: 'ping', requestId: 'r'.repeat(65) })), {})
   assert.deepEqual(asked('{"type":"ping","requestId":"\\ud800"}'), {})
+  const wide = '😀'.repeat(64)
+  assert.deepEqual(asked(JSON.stringify({ type: 'ping', requestId: wide, x: 1 })), { requestId: wide })
+  const long = {
+    type: 'message.send',
+    conversationId,
+    clientMessageId: idOf(1),
+    requestId: 'r',
+    content: 'x'.repeat(60_000),
+  }
+  assert.deepEqual(asked(JSON.stringify(long)), { requestId: 'r' }, 'however long the frame is')
 })
 
 test('S13 a database that is away is UNAVAILABLE and 1013, an unusable account 4403', () => {
@@ -288,6 +329,15 @@ test('S13 a database that is away is UNAVAILABLE and 1013, an unusable account 4
     const effects = d.do({ kind: 'read', result, at: 1 })
     assert.equal(errors(effects)[0]?.failure.code, code)
     assert.deepEqual(closes(effects), [close])
+  }
+})
+
+test('S13 a credential of which nobody can be asked is UNAVAILABLE and 1013, a cookie too', () => {
+  for (const credential of ['bearer', 'cookie'] as const) {
+    const d = new Driver(openSession(scaledRules(1), 0, credential))
+    const effects = d.do({ kind: 'verified', access: 'away', at: 1 })
+    assert.equal(errors(effects)[0]?.failure.code, 'UNAVAILABLE')
+    assert.deepEqual(closes(effects), [1013])
   }
 })
 

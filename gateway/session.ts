@@ -6,6 +6,7 @@
 import { type ClientFrame, parseClientFrame } from '#protos/catalogue.ts'
 import type { AuthReason, CloseCode, ErrorCode, Failure } from '#protos/errors.ts'
 import { closeCodes } from '#protos/errors.ts'
+import { codePoints, isStorable } from '#protos/field.ts'
 import { parseId } from '#protos/ids.ts'
 import {
   authTimeoutMs,
@@ -27,6 +28,9 @@ export interface Principal {
   /** ms since 1970; the socket closes 4411 then. */
   sessionExpiresAt: number
 }
+
+/** What a credential was found to be; `away`: there was nobody to ask. */
+export type Access = Principal | { reason: AuthReason } | 'away'
 
 /** connecting: a credential is being judged; authenticating: none came yet; reading: memberships are being read. */
 export type Phase = 'connecting' | 'authenticating' | 'reading' | 'live' | 'closing'
@@ -81,7 +85,7 @@ export type SessionEvent =
   | { kind: 'frame'; text: string; at: number }
   /** A ping or pong of the WebSocket itself. */
   | { kind: 'control'; at: number }
-  | { kind: 'verified'; access: Principal | { reason: AuthReason }; at: number }
+  | { kind: 'verified'; access: Access; at: number }
   /** How the read of account and memberships ended; `ready` has been handed to the socket when it is ok. */
   | { kind: 'read'; result: 'ok' | 'away' | 'unusable'; at: number }
   /** The user's send bucket answered: 0 or the ms to wait. */
@@ -205,9 +209,22 @@ function overRate(session: Session, text: string, waitMs: number, at: number): S
   const failure: Failure = { code: 'RLIMIT', message: 'Too many frames a second.', retryAfterMs: waitMs }
   if (!('frame' in parsed)) return { session, effects: [{ kind: 'error', failure, asked }] }
   const f = parsed.frame
-  const isSend = f.type === 'message.send' || f.type === 'chat.send'
-  const next = isSend ? refused(session, { ...refusalOf(f, 'RLIMIT', waitMs), at }) : session
-  return { session: next, effects: [{ kind: 'error', failure, asked, ...conversationOf(f) }] }
+  if (f.type !== 'message.send' && f.type !== 'chat.send') {
+    return { session, effects: [{ kind: 'error', failure, asked, ...conversationOf(f) }] }
+  }
+  // It is a send all the same: it keeps a refusal from ending, and does not come before what was refused first.
+  const known = session.refusals.get(f.conversationId)
+  const first = known && at - known.lastSendAt < refusalQuietMs ? known : undefined
+  const retryAfterMs = Math.max(waitMs, first?.retryAfterMs ?? 0)
+  const refusal = first ?? { firstId: f.clientMessageId, code: 'RLIMIT', retryAfterMs }
+  const refusals = new Map(session.refusals).set(f.conversationId, { ...refusal, lastSendAt: at })
+  const effect: SessionEffect = {
+    kind: 'error',
+    failure: { ...failure, retryAfterMs },
+    asked,
+    conversationId: f.conversationId,
+  }
+  return { session: { ...session, refusals }, effects: [effect] }
 }
 
 function authenticate(session: Session, text: string, at: number): Step {
@@ -228,8 +245,9 @@ function authenticate(session: Session, text: string, at: number): Step {
   return unauthorized(session, 'TOKEN_MISSING', 'frame' in parsed ? askedOf(parsed.frame) : askedIn(text))
 }
 
-function verified(session: Session, access: Principal | { reason: AuthReason }, at: number): Step {
+function verified(session: Session, access: Access, at: number): Step {
   if (session.phase !== 'connecting') return { session, effects: [] }
+  if (access === 'away') return away(session)
   if ('reason' in access) {
     if (session.credential !== 'cookie') return unauthorized(session, access.reason, session.asked)
     // A bad cookie is as good as none: the first frame may still authenticate.
@@ -246,10 +264,8 @@ function read(session: Session, result: 'ok' | 'away' | 'unusable', at: number):
   switch (result) {
     case 'ok':
       return drainHeld({ ...session, phase: 'live' }, at)
-    case 'away': {
-      const failure: Failure = { code: 'UNAVAILABLE', message: 'Please try again shortly.', retryAfterMs: 1000 }
-      return append({ session, effects: [{ kind: 'error', failure, asked: session.asked }] }, close(session, 1013))
-    }
+    case 'away':
+      return away(session)
     case 'unusable': {
       const failure: Failure = { code: 'FORBIDDEN', message: 'This account cannot be used here.' }
       return append({ session, effects: [{ kind: 'error', failure, asked: session.asked }] }, close(session, 4403))
@@ -257,6 +273,11 @@ function read(session: Session, result: 'ok' | 'away' | 'unusable', at: number):
     default:
       return result satisfies never
   }
+}
+
+function away(session: Session): Step {
+  const failure: Failure = { code: 'UNAVAILABLE', message: 'Please try again shortly.', retryAfterMs: 1000 }
+  return append({ session, effects: [{ kind: 'error', failure, asked: session.asked }] }, close(session, 1013))
 }
 
 function drainHeld(session: Session, at: number): Step {
@@ -457,8 +478,6 @@ export function askedOf(f: Asked): Asked {
 }
 
 function objectIn(text: string): Record<string, unknown> | undefined {
-  // Only for frames that failed validation; the long ones among them are not worth a second look.
-  if (text.length > 8192) return undefined
   try {
     const value: unknown = JSON.parse(text)
     return typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : undefined
@@ -475,7 +494,7 @@ function typeIn(text: string): unknown {
 function askedIn(text: string): Asked {
   const value = objectIn(text)
   const usable = (v: unknown, max: number): v is string =>
-    typeof v === 'string' && v.length <= max && v.isWellFormed() && !v.includes('\0')
+    typeof v === 'string' && isStorable(v) && codePoints(v) <= max
   const requestId = value?.['requestId']
   const traceId = value?.['traceId']
   return {

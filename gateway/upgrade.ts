@@ -19,8 +19,8 @@ import {
   socketsPerGatewayMax,
   upgradeHeadersMax,
 } from '#protos/limits.ts'
-import type { Access } from './connection.ts'
 import { frameText, writeFrames } from './framing.ts'
+import type { Access } from './session.ts'
 
 export interface Offer {
   ws: WebSocket
@@ -129,16 +129,12 @@ function credentialOf(
   offered: readonly string[] | undefined,
 ): Offer['credential'] {
   const token = offered?.find(p => p.startsWith(bearer))?.slice(bearer.length)
-  if (token !== undefined) return { kind: 'bearer', access: settled(deps.verifyToken(token)) }
+  if (token !== undefined) return { kind: 'bearer', access: deps.verifyToken(token).catch((): Access => 'away') }
   // A cookie counts only with an Origin, which was found allowed above.
   if (request.headers.origin === undefined) return undefined
   const cookie = tokenOfCookies(request.headers.cookie, client.isHttps)
   if (cookie === undefined) return undefined
-  return { kind: 'cookie', access: settled(deps.sessions.identify(cookie)) }
-}
-
-function settled(access: Promise<Access>): Promise<Access> {
-  return access.catch((): Access => ({ reason: 'TOKEN_INVALID' }))
+  return { kind: 'cookie', access: deps.sessions.identify(cookie).catch((): Access => 'away') }
 }
 
 function pathOf(request: IncomingMessage): string {
