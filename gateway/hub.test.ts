@@ -1,6 +1,6 @@
 /** The hub by itself: what comes for a peer before its seat is known. */
 import assert from 'node:assert/strict'
-import { test } from 'node:test'
+import { type TestContext, test } from 'node:test'
 import { systemClock } from '#engine/ops/clock.ts'
 import { silentLog } from '#engine/ops/log.ts'
 import { openMetrics } from '#engine/ops/metrics.ts'
@@ -14,8 +14,9 @@ import type { Reads } from './reads.ts'
 
 const conversation = '11111111-1111-7111-8111-111111111111'
 const attempt = '22222222-2222-7222-8222-222222222222'
+const again = '33333333-3333-7333-8333-333333333333'
 
-test('H9 a replay that comes before the notice of the membership is passed on whole', async t => {
+function rig(t: TestContext) {
   const metrics = openMetrics()
   const attached: unknown[] = []
   const hub = new Hub({
@@ -47,6 +48,11 @@ test('H9 a replay that comes before the notice of the membership is passed on wh
   const peer = new Peer(1, 'ann', 's', new Outbox(wire, new Flusher(metrics)))
   peer.state = 'live'
   hub.peers.set(peer.id, peer)
+  return { hub, peer, got, attached }
+}
+
+test('H9 a replay that comes before the notice of the membership is passed on whole', async t => {
+  const { hub, peer, got, attached } = rig(t)
   hub.joining(peer, attempt, { conversation, afterSeq: 6, asked: {}, isImplicit: false })
   const on = { socket: 1, attempt, conversation }
   for (const seq of [7, 8]) {
@@ -71,6 +77,37 @@ test('H9 a replay that comes before the notice of the membership is passed on wh
   for (let i = 0; i < 2; i++) hub.user(added, Buffer.from(JSON.stringify(notice)))
   await written(() => got.length >= 4)
   assert.deepEqual(got.slice(3), [{ ...notice, conversation: { headSeq: 8 } }])
+})
+
+test('H9 a room that was left before its join was answered is not joined, one joined again after that is', async t => {
+  const { hub, peer, got } = rig(t)
+  const typing = () => {
+    const frame = Buffer.from(JSON.stringify({ type: 'typing' }))
+    hub.typing(label(letterKinds.typing, { conversation, principal: 'ben' }), frame)
+  }
+  const join = (asked: string) =>
+    hub.joining(peer, asked, { conversation, afterSeq: undefined, asked: {}, isImplicit: false })
+  const joined = (asked: string) => {
+    const on = label(letterKinds.answer, { socket: 1, attempt: asked, conversation })
+    hub.answer(on, Buffer.from(JSON.stringify({ type: 'room.joined', headSeq: 8 })))
+  }
+  join(attempt)
+  hub.leaveRoom(peer, { type: 'room.leave', conversationId: conversation })
+  joined(attempt)
+  typing()
+  await written(() => got.length >= 1)
+  assert.deepEqual(got.splice(0), [{ type: 'room.joined', headSeq: 8 }])
+  join(attempt)
+  hub.leaveRoom(peer, { type: 'room.leave', conversationId: conversation })
+  join(again)
+  joined(attempt)
+  joined(again)
+  typing()
+  await written(() => got.length >= 3)
+  assert.deepEqual(
+    got.map(f => f.type),
+    ['room.joined', 'room.joined', 'typing'],
+  )
 })
 
 /** A turn of the event loop writes; a busy machine takes its time for one. One more turn shows what should not come. */

@@ -141,14 +141,11 @@ export class Hub implements EngineSink {
     peer.joins.set(attempt, join)
   }
 
-  /** Answers whether the conversation was joined. */
-  leaveRoom(peer: Peer, frame: ClientFrame<'room.leave'>): boolean {
-    const seat = peer.seats.get(frame.conversationId)
-    if (!seat?.isJoined) return false
-    seat.isJoined = false
-    seat.streamId = ''
-    seat.dones = []
-    return true
+  /** Ends what joins began, those too that are not answered yet. */
+  leaveRoom(peer: Peer, { conversationId }: ClientFrame<'room.leave'>): void {
+    for (const join of peer.joins.values()) if (join.conversation === conversationId) join.isLeft = true
+    const seat = peer.seats.get(conversationId)
+    if (seat?.isJoined) unjoin(seat)
   }
 
   replay(label: Label, body: Uint8Array): void {
@@ -183,6 +180,7 @@ export class Hub implements EngineSink {
       bytes: frame.stream.offset + Buffer.byteLength(frame.stream.content),
     }
     this.rooms.joined(at, frameText(body), frame.headSeq, join.afterSeq, stream)
+    if (join.isLeft) unjoin(at)
   }
 
   // --- facts -------------------------------------------------------------------------------------------------------------
@@ -362,6 +360,12 @@ export class Hub implements EngineSink {
     clearInterval(this.#tickTimer)
     clearTimeout(this.#doubt)
   }
+}
+
+function unjoin(seat: Seat): void {
+  seat.isJoined = false
+  seat.streamId = ''
+  seat.dones = []
 }
 
 const messageStart = Buffer.from('{"type":"message.new"')

@@ -88,6 +88,8 @@ export interface Join {
   asked: Asked
   /** Of /ws/chat: nobody asked by a frame, and an error names the query's field. */
   isImplicit: boolean
+  /** The client left the room before the answer came. */
+  isLeft?: true
 }
 
 export interface UserLetter extends Letter {
