@@ -329,7 +329,7 @@ export class Actor implements Source, Joinable {
       if (this.tail.last !== this.#state.head) this.tail.clear()
       this.#phase = 'active'
       for (const done of this.#onActive.splice(0)) done(this.#state)
-      for (const { command, from } of this.#early.takeAll()) this.#command(command, from)
+      for (const { command, from } of this.#early.takeFresh(this.#context.clock.mono())) this.#command(command, from)
       this.#turns.tend(this.#state)
       this.#work()
     })

@@ -1,10 +1,12 @@
 /**
- * Fleeting commands that came before the state did: receipts and joins wait for it, in order; typing is worth nothing later
- * and is dropped. Bounded. Refuses to act on them.
+ * Fleeting commands that came before the state did wait for it, in order; typing, which is soon worth nothing, for a moment.
+ * Bounded. Refuses to act on them.
  */
 import type { Requester } from '#engine/conversation/effects.ts'
 import type { Command } from '#protos/catalogue.ts'
-import { earlyCommandsMax } from '#protos/limits.ts'
+import { earlyCommandsMax, typingRepeatMs } from '#protos/limits.ts'
+import type { Delivery } from './ports.ts'
+import { ageOf } from './refusals.ts'
 
 export interface EarlyCommand {
   command: Command
@@ -16,8 +18,7 @@ export class Early {
 
   /** False when there is no room. */
   push(command: Command, from: Requester): boolean {
-    if (command.type === 'typing.start' || command.type === 'typing.stop') return true
-    if (this.#items.length >= earlyCommandsMax) return false
+    if (this.#items.length >= earlyCommandsMax) return isTyping(command)
     this.#items.push({ command, from })
     return true
   }
@@ -26,9 +27,20 @@ export class Early {
     return this.#items.splice(0)
   }
 
+  /** All that is worth something still. */
+  takeFresh(mono: number): EarlyCommand[] {
+    return this.takeAll().filter(
+      ({ command, from }) => !isTyping(command) || ageOf(from.ref as Delivery, mono) < typingRepeatMs,
+    )
+  }
+
   take(matches: (item: EarlyCommand) => boolean): EarlyCommand[] {
     const out = this.#items.filter(matches)
     if (out.length > 0) this.#items = this.#items.filter(item => !matches(item))
     return out
   }
+}
+
+function isTyping({ type }: Command): boolean {
+  return type === 'typing.start' || type === 'typing.stop'
 }

@@ -9,14 +9,17 @@ import { silentLog } from '#engine/ops/log.ts'
 import { label, letterKinds } from '#protos/letter.ts'
 import {
   deltaBacklogBytesMax,
+  earlyCommandsMax,
   mailboxBytesMax,
   mailboxBytesPerWorkerMax,
   mailboxLettersMax,
   mailboxLettersPerSenderMax,
   tailBytesMax,
   tailEventsMax,
+  typingRepeatMs,
 } from '#protos/limits.ts'
 import { Backlog } from './backlog.ts'
+import { Early } from './early.ts'
 import { Mailbox, type Waiting } from './mailbox.ts'
 import type { Directory } from './ports.ts'
 import { openReads } from './reads.ts'
@@ -35,6 +38,24 @@ function letter(principal = ann, bytes = 100): Waiting {
     isAgain: false,
   }
 }
+
+test('[Y1] typing that comes before the state waits for it, for a moment; receipts and joins as long as they must', () => {
+  const early = new Early()
+  const conversationId = idOf(1, 'c')
+  const { from, delivery } = letter()
+  const give = () => {
+    early.push({ type: 'typing.start', conversationId }, { ...from, ref: delivery })
+    early.push({ type: 'receipt.read', conversationId, seq: 1 }, { ...from, ref: delivery })
+  }
+  const types = (mono: number) => early.takeFresh(mono).map(({ command }) => command.type)
+  give()
+  assert.deepEqual(types(typingRepeatMs - 1), ['typing.start', 'receipt.read'])
+  give()
+  assert.deepEqual(types(typingRepeatMs), ['receipt.read'])
+  for (let i = 0; i < earlyCommandsMax / 2; i++) give()
+  assert.equal(early.push({ type: 'typing.stop', conversationId }, from), true, 'dropped, and nobody is told')
+  assert.equal(early.push({ type: 'receipt.read', conversationId, seq: 1 }, from), false)
+})
 
 test('[A1] a mailbox holds 256 letters of a sender and 4096 in all, and frees what it gives out', () => {
   const tally = { letters: 0, bytes: 0 }

@@ -102,10 +102,15 @@ test('[Y2] stop and one’s own message end it', () => {
   assert.deepEqual(kinds(s.send(ben, 'x', 1)), ['message.new', 'ack', 'typing'])
 })
 
-test('[Y3] in a blocked dm typing is dropped', () => {
+test('[Y3] in a blocked dm typing is dropped; a stranger learns that there is nothing', () => {
   const s = Scenario.dm()
   s.as(ann, { type: 'block.set', userId: ben, blocked: true })
-  for (const user of [ann, ben, dan]) assert.deepEqual(s.as(user, { type: 'typing.start' }), [])
+  for (const user of [ann, ben]) assert.deepEqual(s.as(user, { type: 'typing.start' }), [])
+  for (const type of ['typing.start', 'typing.stop'] as const) {
+    const [effect, ...more] = s.as(dan, { type })
+    assert.ok(effect?.kind === 'answer' && effect.frame.type === 'error' && effect.frame.code === 'NOT_FOUND')
+    assert.deepEqual(more, [])
+  }
 })
 
 test('[J1] at the head or without afterSeq there is nothing to replay; [J2] beyond the window there is a reason', () => {

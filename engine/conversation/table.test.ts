@@ -150,8 +150,15 @@ const table: Record<CommandType, Record<Phase, string>> = {
     deleted: 'NOT_FOUND',
   },
   'room.join': { absent: 'NOT_FOUND', dm: 'join', blocked: 'join', group: 'join', ai: 'join', deleted: 'NOT_FOUND' },
-  'typing.start': { absent: '-', dm: 'typing', blocked: '-', group: 'typing', ai: 'typing', deleted: '-' },
-  'typing.stop': { absent: '-', dm: '-', blocked: '-', group: '-', ai: '-', deleted: '-' },
+  'typing.start': {
+    absent: 'NOT_FOUND',
+    dm: 'typing',
+    blocked: '-',
+    group: 'typing',
+    ai: 'typing',
+    deleted: 'NOT_FOUND',
+  },
+  'typing.stop': { absent: 'NOT_FOUND', dm: '-', blocked: '-', group: '-', ai: '-', deleted: 'NOT_FOUND' },
   'receipt.read': {
     absent: 'NOT_FOUND',
     dm: 'receipt',

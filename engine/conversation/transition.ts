@@ -101,7 +101,7 @@ function onCommand(step: Step, event: CommandEvent): void {
       return block(step, { ...event, command })
     case 'typing.start':
     case 'typing.stop':
-      return typingCommand(step, from.principal, command.type === 'typing.start')
+      return typingCommand(step, from, command.type === 'typing.start')
     case 'receipt.read':
       return receiptRead(step, { ...event, command })
     case 'receipt.delivered':

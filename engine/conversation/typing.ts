@@ -4,14 +4,15 @@
  */
 import { assistantId } from '#protos/ids.ts'
 import { typingMs, typingRepeatMs } from '#protos/limits.ts'
+import type { Requester } from './effects.ts'
 import { isBlocked, isMember, runningOf } from './state.ts'
 import type { Step } from './step.ts'
 
-export function typingCommand(step: Step, userId: string, isStart: boolean): void {
-  // Nobody waits for an answer to typing, so a stranger gets none either.
-  if (!isMember(step.state, userId) || isBlocked(step.state)) return
-  if (isStart) typingOn(step, userId)
-  else typingEnd(step, userId)
+export function typingCommand(step: Step, from: Requester, isStart: boolean): void {
+  if (!isMember(step.state, from.principal)) return step.notFound(from)
+  if (isBlocked(step.state)) return
+  if (isStart) typingOn(step, from.principal)
+  else typingEnd(step, from.principal)
 }
 
 export function typingOn(step: Step, userId: string): void {
