@@ -138,8 +138,9 @@ test('H9 typing reaches joined sockets of others only, receipts also the readerâ
   assert.equal((await a1.ask({ type: 'room.leave', conversationId: id }))['type'], 'ack')
 })
 
-test('H14 what was written to a socket is delivered within two seconds', async () => {
-  const id = await room('bob')
+test('H14 what was written to a socket, or returned as a page of events, is delivered within two seconds', async () => {
+  const ivan = await stack.user('ivan')
+  const id = await room('bob', 'ivan')
   const [a, b] = await Promise.all([connect(alice), connect(bob)])
   await a.ask({ type: 'room.join', conversationId: id })
   const { seq } = await send(a, id, 'hello')
@@ -149,6 +150,9 @@ test('H14 what was written to a socket is delivered within two seconds', async (
     'delivered',
     4000,
   )
+  assert.equal((await ivan.rest('GET', `/conversations/${id}/events?limit=2`)).body.items.length, 2)
+  const read = (f: Frame) => f['type'] === 'receipt.updated' && f['userId'] === ivan.id
+  assert.equal((await a.next(read, 'delivered by REST', 4000))['deliveredSeq'], 2)
 })
 
 test('P1 P2 P3 presence: online, offline when the last leaves, unknown for strangers, sets are replaced', async () => {

@@ -1,6 +1,6 @@
 /**
- * Routes of messages: history, raw events, sending, reading. A page of history that is returned also moves the reader's
- * delivered position. Sends share their rate with the user's sockets.
+ * Routes of messages: history, raw events, sending, reading. A page of history or events that is returned also moves the
+ * reader's delivered position. Sends share their rate with the user's sockets.
  */
 import { Type } from 'typebox'
 import type { Clock } from '#engine/ops/clock.ts'
@@ -94,8 +94,15 @@ export function messageRoutes(deps: {
       async handle(c) {
         const limit = pageSize(c.query.limit, eventsPageDefault, eventsPageMax)
         const after = seqOf(c.query.after ?? '0', 'after')
-        const { first_seq, head_seq } = await membership(c.params.id, c.principal.userId)
-        const items = await reader.events(c.params.id, c.principal.userId, after, limit)
+        const conversationId = c.params.id
+        const self = c.principal.userId
+        const { first_seq, head_seq } = await membership(conversationId, self)
+        const items = await reader.events(conversationId, self, after, limit)
+        const last = items.at(-1)
+        if (last !== undefined) {
+          const { seq } = JSON.parse(last) as { seq: number }
+          commands.tell(self, { type: 'receipt.delivered', conversationId, seq }, c.requestId)
+        }
         return { status: 200, json: `{"items":[${items.join(',')}],"first_seq":${first_seq},"head_seq":${head_seq}}` }
       },
     }),
