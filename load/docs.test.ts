@@ -80,7 +80,10 @@ test('[DOC13] routes on the page of the protocol are served', () => {
 
 test('[DOC14] rates on the page of the protocol are the limiter’s', () => {
   const page = read('docs/protocol.md')
-  const per = (name: keyof typeof rates, ms: number) => Math.round(rates[name].perMs * ms).toLocaleString('en-US')
+  const per = (name: keyof typeof rates, ms: number) => {
+    assert.equal(rates[name].ms, ms, name)
+    return rates[name].count.toLocaleString('en-US')
+  }
   const [minute, hour] = [60_000, 3_600_000]
   const phrases = [
     `| sends | ${per('send', minute)}/min for a user, burst ${rates.send.burst} |`,

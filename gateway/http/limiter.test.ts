@@ -3,45 +3,84 @@ import { test } from 'node:test'
 import fc from 'fast-check'
 import { systemClock } from '#engine/ops/clock.ts'
 import { openMetrics } from '#engine/ops/metrics.ts'
-import { fullBucket, takeToken } from './bucket.ts'
 import { createLimiter } from './limiter.ts'
+import { freshMeter, scaledRule, takeOne } from './meter.ts'
 import { addressKey } from './origin.ts'
 
-test('M-02 a bucket grants its burst, then its rate, and its wait is exact', () => {
-  const rule = { perMs: 60 / 60_000, burst: 10 }
-  let bucket = fullBucket(rule, 0)
-  for (let i = 0; i < 10; i++) {
-    const taken = takeToken(bucket, rule, 0)
-    assert.equal(taken.waitMs, 0)
-    bucket = taken.bucket
+const minute = 60_000
+
+test('M-02 a rate with a burst grants the burst, then evenly, and in all no more than its count', () => {
+  const rule = { count: 60, ms: minute, burst: 10 }
+  let meter = freshMeter(rule, 0)
+  const take = (now: number) => {
+    const taken = takeOne(meter, rule, now)
+    meter = taken.meter
+    return taken.waitMs
   }
-  assert.equal(takeToken(bucket, rule, 0).waitMs, 1000)
-  assert.ok(takeToken(bucket, rule, 999).waitMs > 0)
-  assert.equal(takeToken(bucket, rule, 1000).waitMs, 0)
+  for (let i = 0; i < 10; i++) assert.equal(take(0), 0)
+  assert.equal(take(0), 1000)
+  assert.ok(take(999) > 0)
+  for (let i = 1; i <= 50; i++) assert.equal(take(i * 1000), 0)
+  assert.equal(take(51_000), 9000, 'sixty were granted in this minute')
+  assert.equal(take(minute), 0)
 })
 
-test('M-03 waiting as long as told is always enough, and never grants more than burst plus rate', () => {
+test('P13 whoever asks at ten times a rate gets its count in each stretch, at the rate itself all of it', () => {
+  for (const rule of [
+    { count: 100, ms: minute },
+    { count: 5, ms: minute },
+    { count: 60, ms: minute, burst: 10 },
+  ]) {
+    let meter = freshMeter(rule, 0)
+    const granted = [0, 0, 0]
+    for (let i = 0; i < rule.count * 30; i++) {
+      const now = (i * rule.ms) / (rule.count * 10)
+      const taken = takeOne(meter, rule, now)
+      meter = taken.meter
+      if (taken.waitMs === 0) granted[Math.floor(now / rule.ms)]!++
+    }
+    for (const n of granted) assert.ok(n >= rule.count - 1 && n <= rule.count, `${n} of ${rule.count}`)
+    meter = freshMeter(rule, 0)
+    for (let i = 0; i < rule.count * 3; i++) {
+      const taken = takeOne(meter, rule, (i * rule.ms) / rule.count)
+      meter = taken.meter
+      assert.equal(taken.waitMs, 0)
+    }
+  }
+})
+
+test('M-03 waiting as long as told is always enough, and no stretch grants more than the count', () => {
   fc.assert(
     fc.property(
-      fc.integer({ min: 1, max: 100 }),
+      fc.option(fc.integer({ min: 1, max: 100 }), { nil: undefined }),
       fc.integer({ min: 1, max: 600 }),
+      fc.double({ min: 0.001, max: 10, noNaN: true }),
       fc.array(fc.integer({ min: 0, max: 5000 }), { maxLength: 200 }),
-      (burst, perMinute, gaps) => {
-        const rule = { perMs: perMinute / 60_000, burst }
-        let bucket = fullBucket(rule, 0)
+      (burst, count, scale, gaps) => {
+        const rule = scaledRule({ count, ms: minute, ...(burst === undefined ? {} : { burst }) }, scale)
+        let meter = freshMeter(rule, 0)
         let now = 0
         let granted = 0
         for (const gap of gaps) {
           now += gap
-          const taken = takeToken(bucket, rule, now)
-          bucket = taken.bucket
+          const { from } = meter
+          const taken = takeOne(meter, rule, now)
+          meter = taken.meter
+          if (meter.from !== from) granted = 0
           if (taken.waitMs === 0) granted++
-          else assert.equal(takeToken(bucket, rule, now + taken.waitMs).waitMs, 0)
+          else assert.equal(takeOne(meter, rule, now + taken.waitMs).waitMs, 0)
+          assert.ok(granted <= rule.count)
         }
-        assert.ok(granted <= burst + now * rule.perMs + 1e-6)
       },
     ),
   )
+})
+
+test('M-03 the scale multiplies a rate with its burst; less than one a minute is one in a longer time', () => {
+  assert.deepEqual(scaledRule({ count: 100, ms: minute }, 0.29), { count: 29, ms: minute })
+  assert.deepEqual(scaledRule({ count: 60, ms: minute, burst: 10 }, 1000), { count: 60_000, ms: minute, burst: 10_000 })
+  const { count, ms, burst } = scaledRule({ count: 5, ms: minute, burst: 2 }, 0.1)
+  assert.deepEqual([count, Math.round(ms), burst], [1, 2 * minute, 1])
 })
 
 test('S12 the limiter holds no more keys than its limit and forgets the least recently used', () => {
@@ -62,25 +101,20 @@ test('S22 questions are limited by person, hour and conversation; a refusal take
   const limiter = createLimiter({ clock: { ...systemClock, mono: () => now }, metrics: openMetrics(), scale: 1 })
   for (let i = 0; i < 10; i++) assert.equal(limiter.takeSend('ann', 'room').waitMs, 0)
   const over = limiter.takeSend('ann', 'room')
-  assert.deepEqual(over, { waitMs: 6000, limit: 'ai_user' })
+  assert.deepEqual(over, { waitMs: minute, limit: 'ai_user' })
   // People's own messages go on, and another person's questions too, until the room has had its share.
   now += 1000
   assert.equal(limiter.takeSend('ann').waitMs, 0)
   for (let i = 0; i < 10; i++) assert.equal(limiter.takeSend('ben', 'room').waitMs, 0)
   assert.equal(limiter.takeSend('cat', 'room').limit, 'ai_conversation')
-  now += 5000
-  assert.equal(limiter.takeSend('ann', 'other').waitMs, 0, 'who waits as long as told is allowed')
-  let granted = 11
-  for (; granted < 30; granted++) {
-    now += 6000
-    const { waitMs, limit } = limiter.takeSend('ann', `room ${granted}`)
-    if (waitMs === 0) continue
-    assert.equal(limit, 'ai_user_hour')
-    now += waitMs
-    assert.equal(limiter.takeSend('ann', `room ${granted}`).waitMs, 0)
-    break
+  now = minute
+  for (let i = 0; i < 10; i++) {
+    assert.equal(limiter.takeSend('ann', `room ${i}`).waitMs, 0, 'who waits as long as told is allowed')
   }
-  assert.ok(granted >= 20 && granted <= 21, `${granted} questions at once`)
+  now = 2 * minute
+  assert.deepEqual(limiter.takeSend('ann', 'other'), { waitMs: 58 * minute, limit: 'ai_user_hour' })
+  now = 60 * minute
+  assert.equal(limiter.takeSend('ann', 'other').waitMs, 0)
 })
 
 test('S11 addresses are limited by IPv4 or by /64', () => {

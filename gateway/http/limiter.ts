@@ -1,17 +1,21 @@
 /**
- * Rates of this gateway: one token bucket per limit and key, in a bounded map. RATE_LIMIT_SCALE multiplies each rate with
- * its burst. Refuses to hold more than limiterKeysMax keys: the least recently used go first, full again or nearly so.
+ * Rates of this gateway: one meter per limit and key, in a bounded map. RATE_LIMIT_SCALE multiplies each rate with its burst.
+ * Refuses to hold more than limiterKeysMax keys: the least recently used go first, whose time is over or nearly so.
  */
 import type { Clock } from '#engine/ops/clock.ts'
 import type { Metrics } from '#engine/ops/metrics.ts'
 import { limiterKeysMax } from '#protos/limits.ts'
-import { type Bucket, fullBucket, type Rule, takeToken } from './bucket.ts'
+import { freshMeter, type Meter, type Rule, scaledRule, takeOne } from './meter.ts'
 
 const minute = 60_000
 const hour = 3_600_000
-const per = (count: number, ms: number, burst = count): Rule => ({ perMs: count / ms, burst })
+const per = (count: number, ms: number, burst?: number): Rule => ({
+  count,
+  ms,
+  ...(burst === undefined ? {} : { burst }),
+})
 
-/** Every rate once: so many in so long, and how many at once. */
+/** Every rate once: so many in so long, and how many of them at once. */
 export const rates = {
   rest_user: per(100, minute),
   rest_address: per(1000, minute),
@@ -36,37 +40,34 @@ export type LimitName = keyof typeof rates
 export interface Limiter {
   /** 0 when granted, else the ms after which the next call will be. */
   take(limit: LimitName, key: string): number
-  /** The bucket of a user's sends, one for sockets and REST; with `asks`, also those of questions in that conversation. */
+  /** The rate of a user's sends, one for sockets and REST; with `asks`, also those of questions in that conversation. */
   takeSend(userId: string, asks?: string): { waitMs: number; limit: LimitName }
   readonly size: number
 }
 
 export function createLimiter(options: { clock: Clock; metrics: Metrics; scale: number; keysMax?: number }): Limiter {
   const { clock, metrics, scale, keysMax = limiterKeysMax } = options
-  const buckets = new Map<string, Bucket>()
+  const meters = new Map<string, Meter>()
   const scaled = Object.fromEntries(
-    Object.entries(rates).map(([name, rule]) => [
-      name,
-      { perMs: rule.perMs * scale, burst: Math.max(1, rule.burst * scale) },
-    ]),
+    Object.entries(rates).map(([name, rule]) => [name, scaledRule(rule, scale)]),
   ) as Record<LimitName, Rule>
 
-  /** One token of each, or none: `waitMs` is until all of them have one. */
+  /** One of each, or none: `waitMs` is until all of them grant. */
   function takeAll(asked: readonly (readonly [LimitName, string])[]): { waitMs: number; limit: LimitName } {
     const now = clock.mono()
     const found = asked.map(([limit, key]) => {
       const name = `${limit} ${key}`
-      return { limit, name, ...takeToken(buckets.get(name) ?? fullBucket(scaled[limit], now), scaled[limit], now) }
+      return { limit, name, ...takeOne(meters.get(name) ?? freshMeter(scaled[limit], now), scaled[limit], now) }
     })
     const slowest = found.reduce((a, b) => (b.waitMs > a.waitMs ? b : a))
-    for (const { name, bucket, waitMs } of found) {
-      // A refusal takes nothing from the buckets that would have granted.
+    for (const { name, meter, waitMs } of found) {
+      // A refusal takes nothing where it would have been granted.
       if (slowest.waitMs > 0 && waitMs === 0) continue
       // Set anew, so that the map's order is the order of last use.
-      if (!buckets.delete(name) && buckets.size >= keysMax) buckets.delete(buckets.keys().next().value!)
-      buckets.set(name, bucket)
+      if (!meters.delete(name) && meters.size >= keysMax) meters.delete(meters.keys().next().value!)
+      meters.set(name, meter)
     }
-    metrics.parley_limiter_keys.set(buckets.size)
+    metrics.parley_limiter_keys.set(meters.size)
     const { waitMs, limit } = slowest
     if (waitMs > 0) metrics.parley_rate_limited_total.inc({ limit })
     return { waitMs, limit }
@@ -84,7 +85,7 @@ export function createLimiter(options: { clock: Clock; metrics: Metrics; scale: 
       ])
     },
     get size() {
-      return buckets.size
+      return meters.size
     },
   }
 }
