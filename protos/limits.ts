@@ -303,6 +303,12 @@ export const avatarUrlCharsMax = 512
 export const passwordsRunningMax = 2
 /** At cost 12 and two at a time this is 20 s of waiting; more would only pile up. */
 export const passwordsWaitingMax = 200
+/** What the first failed login of an account waits for its answer; each further one in a row twice as long (÷ RATE_LIMIT_SCALE). */
+export const loginDelayMs = 100
+/** Long enough to be useless for guessing, short enough that the person themself is not sent away. */
+export const loginDelayMsMax = 5000
+/** A row of failures ends after so long without another. */
+export const loginFailuresKeptMs = 900_000
 /** An access token is about 400 characters; nothing near this is one of ours. */
 export const accessTokenCharsMax = 4096
 /** No access token lives longer, whatever is configured. */

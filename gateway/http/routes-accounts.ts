@@ -5,10 +5,11 @@
 import { Type } from 'typebox'
 import type { Accounts } from '#gateway/auth/accounts.ts'
 import { expiredCookie, refreshCookie, tokenOfCookies } from '#gateway/auth/cookie.ts'
-import { forbidden, limited, unauthorized } from '#gateway/auth/failure.ts'
+import { forbidden, limited, Refusal, unauthorized } from '#gateway/auth/failure.ts'
 import type { OpenedSession, Sessions } from '#gateway/auth/refresh.ts'
 import type { Tokens } from '#gateway/auth/tokens.ts'
 import type { Limiter, LimitName } from './limiter.ts'
+import type { LoginDelay } from './login-delay.ts'
 import { addressKey, type Client } from './origin.ts'
 import { type Answer, type Context, type RouteSpec, route, strict } from './route.ts'
 import * as s from './schemas.ts'
@@ -18,6 +19,7 @@ export interface AccountRoutes {
   sessions: Sessions
   tokens: Tokens
   limiter: Limiter
+  loginDelay: LoginDelay
   accessTtlS: number
   now: () => number
 }
@@ -35,7 +37,7 @@ const exampleUser = {
 const exampleSignedIn = { access_token: 'eyJ…', token_type: 'Bearer', expires_in: 900, user: exampleUser }
 
 export function accountRoutes(deps: AccountRoutes): RouteSpec[] {
-  const { accounts, sessions, tokens, limiter, accessTtlS, now } = deps
+  const { accounts, sessions, tokens, limiter, loginDelay, accessTtlS, now } = deps
 
   function take(limit: LimitName, key: string): void {
     const waitMs = limiter.take(limit, key)
@@ -106,7 +108,12 @@ export function accountRoutes(deps: AccountRoutes): RouteSpec[] {
       refusals: [401, 403],
       async handle(c) {
         takeEntry('login', c.client, c.body.email)
-        const { user, session } = await accounts.login(c.body, asking(c))
+        const account = c.body.email.toLowerCase()
+        const { user, session } = await accounts.login(c.body, asking(c)).catch(async (error: unknown) => {
+          if (error instanceof Refusal && error.status === 401) await loginDelay.failed(account)
+          throw error
+        })
+        loginDelay.passed(account)
         return signedIn(session, user, c.client, 200)
       },
     }),

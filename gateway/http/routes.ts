@@ -18,6 +18,7 @@ import { createChatTurns } from './chat-turn.ts'
 import { createCommands } from './commands.ts'
 import type { Health } from './health.ts'
 import type { Limiter } from './limiter.ts'
+import { createLoginDelay } from './login-delay.ts'
 import type { Origins } from './origin.ts'
 import { createPeople } from './people.ts'
 import { createReader } from './reader.ts'
@@ -77,6 +78,7 @@ export function routesOf(deps: HttpDeps): RouteSpec[] {
       sessions,
       tokens,
       limiter,
+      loginDelay: createLoginDelay({ clock, scale: config.RATE_LIMIT_SCALE }),
       accessTtlS: config.ACCESS_TOKEN_TTL_S,
       now: () => clock.now(),
     }),
