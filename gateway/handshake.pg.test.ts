@@ -102,6 +102,7 @@ describe('U the handshake', () => {
       [{ version: '1.0' }, [400, 426]],
       [{ headers: { 'Content-Length': '5' } }, [400]],
       [{ path: '/nowhere' }, [404]],
+      [{ path: '/api/ws' }, [101]],
       [{ headers: { 'X-Long': 'x'.repeat(17_000) } }, [431]],
       [{ headers: Object.fromEntries(Array.from({ length: 200 }, (_, i) => [`X-${i}`, 'x'])) }, [431]],
     ]

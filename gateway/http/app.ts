@@ -39,7 +39,7 @@ export async function buildHttp(deps: HttpDeps): Promise<FastifyInstance> {
       connectionsCheckingInterval: Math.min(1000, timeoutMs / 2),
       headersTimeout: Math.min(10_000, timeoutMs),
       // Some clients offer HTTP/2 with every request: an offer that nobody takes is an ordinary request.
-      shouldUpgradeCallback: (request: { url?: string }) => /^\/ws(\/chat)?\/?(\?|$)/.test(request.url ?? ''),
+      shouldUpgradeCallback: (request: { url?: string }) => /^(\/api)?\/ws(\/chat)?(\?|$)/.test(request.url ?? ''),
     },
     forceCloseConnections: 'idle',
     return503OnClosing: false,
@@ -261,6 +261,13 @@ export async function buildHttp(deps: HttpDeps): Promise<FastifyInstance> {
     app.get(url, async (request, reply) => {
       reply.header('allow', 'POST, OPTIONS')
       return fail(new Refusal(405, 'INVALID_REQUEST', 'Only POST here.'), request, reply)
+    })
+  }
+  for (const url of ['/ws', '/ws/chat'].flatMap(pathsOf)) {
+    remember(url, 'GET')
+    app.get(url, async (request, reply) => {
+      reply.header('upgrade', 'websocket')
+      return fail(new Refusal(426, 'INVALID_REQUEST', 'This is the socket: upgrade to WebSocket.'), request, reply)
     })
   }
   const document = JSON.stringify(openApiOf(specs, config.APP_BASE_URL))
