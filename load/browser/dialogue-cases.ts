@@ -4,8 +4,8 @@
  */
 import assert from 'node:assert/strict'
 import { answered, asked, calls, done, open, panel, people, waiting } from './answers.ts'
-import { becomes, Person } from './person.ts'
-import type { Case, Stage } from './stage.ts'
+import { becomes, type Person } from './person.ts'
+import { type Case, left, newcomer, type Stage } from './stage.ts'
 
 /** The page may say that the server is away while it is. */
 const awayNoise = /WebSocket|ERR_CONNECTION|50[234]/
@@ -133,19 +133,6 @@ export const dialogueCases: Case[] = [
 ]
 
 const here = (stage: Stage) => stage.people.filter(person => !person.page.isClosed())
-
-async function newcomer(stage: Stage, name: string): Promise<Person> {
-  const person = await Person.open(stage.browser, stage.url, name, { viewport: { width: 1440, height: 900 } })
-  stage.people.push(person)
-  await person.register()
-  return person
-}
-
-async function left(stage: Stage, person: Person): Promise<void> {
-  person.check()
-  stage.people.splice(stage.people.indexOf(person), 1)
-  await person.context.close()
-}
 
 async function addByHand(person: Person, title: string): Promise<void> {
   await panel(person).getByLabel('New task').fill(title)

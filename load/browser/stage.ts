@@ -1,6 +1,6 @@
 /** What the cases of the browser suite play on. */
-import type { Browser } from 'playwright-core'
-import type { Person } from './person.ts'
+import type { Browser, BrowserContextOptions } from 'playwright-core'
+import { Person } from './person.ts'
 
 export interface Stage {
   browser: Browser
@@ -15,3 +15,21 @@ export interface Stage {
 }
 
 export type Case = [name: string, run: (stage: Stage) => Promise<void>]
+
+/** Somebody who was not there before: cases that begin with newcomers stand alone. */
+export async function newcomer(stage: Stage, name: string, options: BrowserContextOptions = {}): Promise<Person> {
+  const person = await Person.open(stage.browser, stage.url, name, {
+    viewport: { width: 1440, height: 900 },
+    ...options,
+  })
+  stage.people.push(person)
+  await person.register()
+  return person
+}
+
+/** They go, and nothing may have been wrong with their pages. */
+export async function left(stage: Stage, person: Person): Promise<void> {
+  person.check()
+  stage.people.splice(stage.people.indexOf(person), 1)
+  await person.context.close()
+}

@@ -1,7 +1,18 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import type { TimelineCall } from '#protos/timeline.ts'
-import { decidedOf, foldFrom, mayDecide, segmentsOf, stateOf, titleOf, titlesOf } from './calls.ts'
+import {
+  decidedOf,
+  foldFrom,
+  isCut,
+  mayDecide,
+  nameOf,
+  segmentsOf,
+  shownResult,
+  stateOf,
+  titleOf,
+  titlesOf,
+} from './calls.ts'
 
 const call = (more: Partial<TimelineCall> = {}): TimelineCall => ({
   ...{ seq: 1, messageId: 'm', callId: 'c', name: 'add_task', approval: 'auto', ts: '2026-01-01T12:00:00.000Z' },
@@ -77,4 +88,32 @@ test('C6 a task that is only named by its id gets its title from what a result t
   assert.equal(titleOf(asked({ arguments: { task_id: 'unknown' } }), titles), undefined)
   assert.equal(titleOf(call({ arguments: { title: 'eggs' } }), titles), '\u2068eggs\u2069')
   assert.equal(titleOf(call({ arguments: 'nonsense' }), titles), undefined)
+})
+
+test('C7 a tool of another server is named with its server, and marks that deceive are spelled out', () => {
+  assert.equal(nameOf('notes__search__all'), '“search__all” from notes')
+  assert.equal(nameOf('notes__se\u202earch'), '“se\\u{202e}arch” from notes')
+  assert.equal(nameOf('something'), 'something')
+})
+
+test('C8 a result is shown without what its card says already', () => {
+  const foreign = { success: true, from: 'notes', untrusted: true, truncated: true, text: 'found: one' }
+  assert.equal(shownResult(call({ name: 'notes__search', result: foreign })), 'found: one')
+  assert.equal(isCut(call({ result: foreign })), true)
+  const added = { success: true, task_id: 't1', title: 'milk', description: null, created_at: call().ts }
+  const shown = shownResult(call({ result: added })) as Record<string, string>
+  assert.deepEqual(Object.keys(shown), ['title', 'created at'])
+  assert.match(shown['created at']!, /2026/)
+  const tasks = [
+    { id: 't1', title: 'milk', completed: false },
+    { id: 't2', title: 'eggs', completed: true },
+  ]
+  assert.deepEqual(shownResult(call({ name: 'list_tasks', result: { success: true, tasks, total: 2 } })), {
+    1: 'milk',
+    2: 'eggs (done)',
+  })
+  const failed = { success: false, error: 'TaskNotFound', message: 'There is none.', similar: ['milk'] }
+  assert.deepEqual(shownResult(call({ result: failed })), { similar: ['milk'] })
+  assert.equal(shownResult(call({ result: { success: false, error: 'E', message: 'No.' } })), undefined)
+  assert.deepEqual(shownResult(call({ result: [1] })), [1])
 })

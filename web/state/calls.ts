@@ -4,6 +4,8 @@
  */
 import type { MemberRole, ToolPolicy } from '#protos/catalogue.ts'
 import type { TimelineCall } from '#protos/timeline.ts'
+import { t } from '../i18n/t.ts'
+import { exactTime } from '../i18n/time.ts'
 import { isolated, visible } from '../text/values.ts'
 
 export type CallState = 'running' | 'waiting' | 'done' | 'failed' | 'refused'
@@ -72,6 +74,18 @@ export type KnownTool = (typeof knownTools)[number]
 
 export const toolOf = (name: string): KnownTool | 'other' => knownTools.find(known => known === name) ?? 'other'
 
+/** A tool of another server, as people know it: `server__tool`, told apart. */
+export function foreignOf(name: string): { server: string; tool: string } | undefined {
+  const at = name.indexOf('__')
+  return at > 0 ? { server: visible(name.slice(0, at)), tool: visible(name.slice(at + 2)) } : undefined
+}
+
+/** What a tool is called in a sentence. */
+export function nameOf(name: string): string {
+  const foreign = foreignOf(name)
+  return foreign ? t('tool.from', foreign) : visible(name)
+}
+
 /** Task id → title, as the calls' results told them; later ones win. */
 export function titlesOf(calls: readonly TimelineCall[]): ReadonlyMap<string, string> {
   const titles = new Map<string, string>()
@@ -99,6 +113,33 @@ export function countOf(call: TimelineCall): number | undefined {
   const { total, tasks } = record(call.result)
   return typeof total === 'number' ? total : Array.isArray(tasks) ? tasks.length : undefined
 }
+
+/** A result as it is shown: without what the card says by itself, and without a name where only a text is left. */
+export function shownResult({ name, result }: TimelineCall): unknown {
+  if (typeof result !== 'object' || result === null || Array.isArray(result)) return result
+  const said = new Set(['success', 'truncated'])
+  if ('message' in result) for (const key of ['error', 'message']) said.add(key)
+  if (foreignOf(name)) for (const key of ['from', 'untrusted']) said.add(key)
+  const left = Object.entries(result).filter(([key]) => !said.has(key))
+  if (left.length === 1 && left[0]![0] === 'text') return left[0]![1]
+  const shown = toolOf(name) === 'other' ? left : left.flatMap(ours)
+  return shown.length === 0 ? undefined : Object.fromEntries(shown)
+}
+
+/** A part of a result of our own tools in plain words: what is about one task, or the tasks of a list. */
+function ours([key, value]: [string, unknown]): [string, unknown][] {
+  if (key === 'tasks' && Array.isArray(value)) return value.map((task, i) => [`${i + 1}`, taskLine(record(task))])
+  if (value === null || key === 'task_id' || key === 'total' || key === 'status_filter') return []
+  const isTime = key.endsWith('_at') && typeof value === 'string' && !Number.isNaN(Date.parse(value))
+  return [[key.replaceAll('_', ' '), isTime ? exactTime(value) : value]]
+}
+
+function taskLine({ title, completed }: Record<string, unknown>): string {
+  return completed === true ? t('tool.taskDone', { title: String(title) }) : String(title)
+}
+
+/** Whether the end of a result is missing. */
+export const isCut = (call: TimelineCall): boolean => record(call.result)['truncated'] === true
 
 /** A failed call's own words. */
 export function messageOfFailure(call: TimelineCall): string | undefined {
