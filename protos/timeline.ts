@@ -175,11 +175,14 @@ export function foldDelta(t: Timeline, f: FleetingFrame<'chat.stream'>): Timelin
 
 /** What a join says of the answer in progress: its text so far replaces what was known. */
 export function foldJoined(t: Timeline, f: FleetingFrame<'room.joined'>): Timeline {
-  if (!f.stream) return t
-  const { messageId, content } = f.stream
+  return f.stream ? withText(t, f.stream.messageId, f.stream.content) : t
+}
+
+/** An answer in progress, its text so far known by other means than its deltas. */
+export function withText(t: Timeline, messageId: string, text: string): Timeline {
   const rest = t.answers.filter(a => a.messageId !== messageId)
   const known = t.answers.find(a => a.messageId === messageId)
-  return { ...t, answers: [...rest, { ...known, messageId, text: content, bytes: utf8.encode(content).length }] }
+  return { ...t, answers: [...rest, { ...known, messageId, text, bytes: utf8.encode(text).length }] }
 }
 
 export function messageOf(f: DurableFrame<'message.new'>): TimelineMessage {

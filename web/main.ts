@@ -6,3 +6,8 @@ import { followViewport } from './ui/viewport.ts'
 
 followViewport()
 mount(App, { target: document.getElementById('app')! })
+
+// Keeps the app for a start without a network. Browsers have it on https and on this machine only.
+if (import.meta.env.PROD && 'serviceWorker' in navigator) {
+  addEventListener('load', () => void navigator.serviceWorker.register('/sw.js').catch(() => undefined))
+}

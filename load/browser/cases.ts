@@ -6,6 +6,7 @@ import assert from 'node:assert/strict'
 import { answerCases } from './answer-cases.ts'
 import { dialogueCases } from './dialogue-cases.ts'
 import { foreignCases } from './foreign-cases.ts'
+import { offlineCases } from './offline-cases.ts'
 import { becomes, Person, password } from './person.ts'
 import { sizeCases } from './size-cases.ts'
 import type { Case } from './stage.ts'
@@ -320,6 +321,7 @@ export const cases: Case[] = [
   ...sizeCases,
   ...toolCases,
   ...dialogueCases,
+  ...offlineCases,
   ...foreignCases,
   [
     'themes are chosen and kept, and signing out closes the app',

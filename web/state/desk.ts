@@ -109,6 +109,7 @@ export class Desk {
   markRead(room: Room, seq: number): void {
     if (seq <= room.readSeq) return
     room.read(seq)
+    this.#ports.rooms.keeper.changed(room)
     if (this.#readTimers.has(room)) return
     const send = () => {
       this.#readTimers.delete(room)

@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import type { DurableFrame } from '#protos/catalogue.ts'
 import type { TimelineCall } from '#protos/timeline.ts'
 import type { MessageDto } from '../wire/api.ts'
-import { callsBefore } from './history.ts'
+import { callsBefore, withEvent } from './history.ts'
 
 const ts = '2026-01-01T12:00:00.000Z'
 const call = (seq: number, messageId: string, callId: string, more: Partial<TimelineCall> = {}): TimelineCall => ({
@@ -40,4 +41,21 @@ test('H2 calls whose events were not read come from their answers, once', () => 
       ['b', 'delete_task', 'error'],
     ],
   )
+})
+
+test('H3 of the events that are kept the last stay, and what was taken back is in none of them', () => {
+  const said = (seq: number, type = 'message.new', content = `text ${seq}`) =>
+    ({ type, seq, conversationId: 'c', messageId: 'm', senderId: 's', content, ts }) as unknown as DurableFrame
+  const added = [said(1), said(2), said(3)].reduce((all, one) => withEvent(all, one, 2), [] as readonly DurableFrame[])
+  assert.deepEqual(
+    added.map(one => one.seq),
+    [2, 3],
+  )
+  const edited = withEvent([said(1)], said(2, 'message.edited', 'better'), 9)
+  const taken = withEvent(edited, { ...said(3, 'message.deleted'), content: undefined } as unknown as DurableFrame, 9)
+  assert.deepEqual(
+    taken.map(one => 'content' in one && one.content),
+    ['', '', undefined],
+  )
+  assert.equal(taken[0]?.type === 'message.new' && taken[0].deleted, true)
 })

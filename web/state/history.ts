@@ -1,6 +1,7 @@
 /**
  * Messages and calls as REST and pages of history tell of them, in the shapes that the fold of the log makes. Pure.
  */
+import type { DurableFrame } from '#protos/catalogue.ts'
 import { callsToldBy, type TimelineCall, type TimelineMessage } from '#protos/timeline.ts'
 import type { MessageDto } from '../wire/api.ts'
 
@@ -67,4 +68,15 @@ export function timelineMessage(m: MessageDto): TimelineMessage {
     ...(m.finish ? { finish: m.finish } : {}),
     ...(m.tokens ? { tokens: m.tokens } : {}),
   }
+}
+
+/** The last `max` events after one more. What was taken back is in none of them any more, as the server has it. */
+export function withEvent(events: readonly DurableFrame[], event: DurableFrame, max: number): readonly DurableFrame[] {
+  const next = [...events.slice(1 - max), event]
+  if (event.type !== 'message.deleted') return next
+  return next.map(e => {
+    if (!('messageId' in e) || e.messageId !== event.messageId) return e
+    if (e.type === 'message.new') return { ...e, content: '', deleted: true }
+    return e.type === 'message.edited' ? { ...e, content: '' } : e
+  })
 }

@@ -88,7 +88,7 @@ export function deliver(hands: Hands, frame: ServerFrame): void {
       if (!room) return
       room.headSeq = frame.headSeq
       room.forget()
-      if (rooms.current === room) void rooms.load(room)
+      if (rooms.current === room) void rooms.load(room, true)
       return
     }
     case 'error':
@@ -110,6 +110,8 @@ function ready({ rooms, tasks }: Hands, frame: FleetingFrame<'ready'>): void {
   for (const room of rooms.all.values()) if (room.isKnown && !here.has(room.id)) room.isRemoved = true
   for (const c of frame.conversations) rooms.get(c.id).head(c)
   void rooms.readList()
+  // What could not be read while nobody answered is read now.
+  if (rooms.current?.loaded === 'failed') void rooms.open(rooms.current.id)
 }
 
 function fact({ rooms, tasks }: Hands, frame: DurableFrame): void {

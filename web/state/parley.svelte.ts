@@ -11,6 +11,8 @@ import { Session } from './session.svelte.ts'
 import { Theme } from './theme.svelte.ts'
 
 const bootRetryMs = 2000
+/** Somebody who was signed in sees what is kept here when the server has not answered by then. */
+const patienceMs = 2000
 
 export const [useParley, provideParley] = createContext<Parley>()
 
@@ -26,21 +28,31 @@ export class Parley {
   isUnreachable = $state(false)
 
   constructor() {
-    this.api.ontoken = token => {
-      if (token) this.session?.renew(token)
-      else if (this.phase === 'in') void this.#leave('login.ended')
+    this.api.ontoken = (token, user) => {
+      if (!token) {
+        if (this.phase === 'in') void this.#leave('login.ended')
+      } else if (user && this.session && user.id !== this.session.me.id) {
+        // Somebody else signed in here while this page knew only what was kept.
+        keepMe(user)
+        location.reload()
+      } else this.session?.renew(token)
     }
   }
 
-  /** Signs in by the cookie if there may be one. */
+  /** Signs in by the cookie if there may be one. Without an answer, who was signed in goes on with what is kept here. */
   async boot(): Promise<void> {
     if (!this.api.mayHaveSession) return this.#showLogin()
-    const refreshed = await this.api.refresh()
-    if ('value' in refreshed) {
-      const me = await this.api.me()
-      if ('value' in me) return this.#enter(me.value, refreshed.value)
-      if (me.failure.status === 0 || me.failure.status >= 429) return this.#bootAgain()
-    } else if (refreshed.failure.status === 0 || refreshed.failure.status >= 429) return this.#bootAgain()
+    const me = keptMe()
+    const refreshing = this.api.refresh()
+    const refreshed = await (me ? Promise.race([refreshing, patience()]) : refreshing)
+    if (me && (refreshed === undefined || ('failure' in refreshed && isOutage(refreshed.failure)))) {
+      return this.#enter(me, undefined)
+    }
+    if (refreshed && 'value' in refreshed) {
+      const own = await this.api.me()
+      if ('value' in own) return this.#enter(own.value, refreshed.value)
+      if (isOutage(own.failure)) return this.#bootAgain()
+    } else if (refreshed && isOutage(refreshed.failure)) return this.#bootAgain()
     this.#showLogin()
   }
 
@@ -68,7 +80,8 @@ export class Parley {
     return undefined
   }
 
-  async #enter(me: Me, token: string): Promise<void> {
+  async #enter(me: Me, token: string | undefined): Promise<void> {
+    keepMe(me)
     const session = new Session(this.api, this.router, me, code => {
       if (code === 4403) void this.#leave('login.disabled')
       else if (code === 4410 || code === 4401) void this.#leave('login.ended')
@@ -83,9 +96,11 @@ export class Parley {
 
   async #leave(why: Key | undefined): Promise<void> {
     const { session } = this
+    keepMe(undefined)
     this.farewell = why
     this.#showLogin()
     this.session = undefined
+    await session?.forget()
     await session?.dispose()
   }
 
@@ -99,4 +114,20 @@ export class Parley {
     this.isUnreachable = true
     setTimeout(() => void this.boot(), bootRetryMs)
   }
+}
+
+const patience = () => new Promise<undefined>(resolve => setTimeout(resolve, patienceMs, undefined))
+const isOutage = ({ status }: ApiFailure) => status === 0 || status >= 429
+
+/** Who is signed in, for a start without a network. */
+const meKey = 'parley.me'
+
+function keepMe(me: Me | undefined): void {
+  if (me) localStorage.setItem(meKey, JSON.stringify(me))
+  else localStorage.removeItem(meKey)
+}
+
+function keptMe(): Me | undefined {
+  const kept = localStorage.getItem(meKey)
+  return kept === null ? undefined : (JSON.parse(kept) as Me)
 }

@@ -13,12 +13,14 @@ import {
   type Timeline,
   type TimelineCall,
   type TimelineNotice,
+  withText,
 } from '#protos/timeline.ts'
 import { t } from '../i18n/t.ts'
+import { eventsKeptMax, type KeptAnswer } from '../store/archive.ts'
 import { gist } from '../text/gist.ts'
 import type { ConversationDto, MemberDto, MessageDto } from '../wire/api.ts'
 import { mayDecide, stateOf, titlesOf } from './calls.ts'
-import { callsBefore, type Preview, previewOf, timelineMessage } from './history.ts'
+import { callsBefore, type Preview, previewOf, timelineMessage, withEvent } from './history.ts'
 import type { People } from './people.svelte.ts'
 import { type Pending, type Position, type Row, rowsOf, type Tick, tickOf } from './rows.ts'
 
@@ -51,6 +53,10 @@ export class Room {
   hasOlder = $state(true)
   isLoadingOlder = $state(false)
   timeline: Timeline = $state.raw(emptyTimeline)
+  /** The last events that were folded, as they came; what a reload without a network starts from. */
+  events: readonly DurableFrame[] = []
+  /** The first event that one may see at all. */
+  firstSeq = 1
   pending: readonly Pending[] = $state.raw([])
   draft = $state('')
   /** Where the unread line stands while the room is on screen. */
@@ -152,7 +158,10 @@ export class Room {
     this.headSeq = Math.max(this.headSeq, frame.seq)
     if (this.loaded === 'yes') {
       const folded = foldFact(this.timeline, frame)
-      if ('timeline' in folded) this.timeline = folded.timeline
+      if ('timeline' in folded && folded.timeline !== this.timeline) {
+        this.timeline = folded.timeline
+        this.events = withEvent(this.events, frame, eventsKeptMax)
+      }
     }
     switch (frame.type) {
       case 'message.new':
@@ -286,8 +295,8 @@ export class Room {
     )
   }
 
-  /** The latest part of the log, read from the server: everything is folded from it. */
-  restore(frames: readonly DurableFrame[], firstSeq: number, headSeq: number): void {
+  /** The latest part of the log, as the server or this browser has it: everything is folded from it. */
+  restore(frames: readonly DurableFrame[], firstSeq: number, headSeq: number, answer?: KeptAnswer): void {
     let timeline: Timeline = emptyTimeline
     for (const frame of frames) {
       const folded = foldFact(timeline, frame)
@@ -297,7 +306,13 @@ export class Room {
       }
     }
     if (frames.length === 0) timeline = { ...emptyTimeline, head: headSeq, tail: headSeq + 1 }
+    // Until the join tells how far the answer is, as far as was seen here.
+    if (answer && timeline.answers.some(a => a.messageId === answer.messageId)) {
+      timeline = withText(timeline, answer.messageId, answer.text)
+    }
     this.timeline = timeline
+    this.events = frames.slice(-eventsKeptMax)
+    this.firstSeq = firstSeq
     this.headSeq = Math.max(this.headSeq, timeline.head)
     this.hasOlder = timeline.tail > Math.max(1, firstSeq)
     for (const m of timeline.messages) if (m.senderId === this.#me) this.dropPending(m.clientMessageId)
@@ -331,6 +346,7 @@ export class Room {
   /** Gives the memory back; the list fields stay. */
   forget(): void {
     this.timeline = emptyTimeline
+    this.events = []
     this.spent.clear()
     this.loaded = 'no'
     this.hasOlder = true

@@ -6,9 +6,11 @@ import { SvelteMap } from 'svelte/reactivity'
 import type { MemberRole, ToolPolicy } from '#protos/catalogue.ts'
 import { presenceWatchMax } from '#protos/limits.ts'
 import { foldFact, type Timeline, timelineFrom } from '#protos/timeline.ts'
+import type { Archive } from '../store/archive.ts'
 import type { Outbox } from '../store/outbox.ts'
-import type { Api, ApiFailure, ConversationDto, Me } from '../wire/api.ts'
+import type { Answer, Api, ApiFailure, ConversationDto, EventsDto, Me } from '../wire/api.ts'
 import type { WireEvent } from '../wire/wire.ts'
+import { Keeper, recall } from './keeper.ts'
 import type { People } from './people.svelte.ts'
 import { Room } from './room.svelte.ts'
 import { type Router, roomPath } from './router.svelte.ts'
@@ -19,6 +21,8 @@ const openRoomsMax = 8
 const firstEvents = 120
 const historyPage = 50
 const positionsKeptMs = 300
+/** What is kept here is shown when the server has not answered by then. */
+const patienceMs = 300
 const eventsPageMax = 1000
 /** A list longer than this many pages has more than anybody's 2,000 conversations. */
 const listPagesMax = 40
@@ -29,6 +33,8 @@ interface RoomsPorts {
   me: Me
   people: People
   outbox: Outbox
+  archive: Archive
+  isReady(): boolean
   tell(event: WireEvent): void
 }
 
@@ -36,6 +42,7 @@ export class Rooms {
   readonly all = new SvelteMap<string, Room>()
   hasList: 'no' | 'yes' | 'failed' = $state('no')
   readonly #ports: RoomsPorts
+  readonly keeper: Keeper
   #opened: string[] = []
   readonly #keeping = new Set<Room>()
   #watched = ''
@@ -58,6 +65,15 @@ export class Rooms {
 
   constructor(ports: RoomsPorts) {
     this.#ports = ports
+    this.keeper = new Keeper(ports.archive, this.all)
+  }
+
+  /** The list as it was kept, until the server tells it. */
+  async recall(): Promise<void> {
+    for (const kept of await this.#ports.archive.rooms()) {
+      recall(this.get(kept.id), kept, this.#ports.people)
+      this.hasList = 'yes'
+    }
   }
 
   get(id: string): Room {
@@ -83,8 +99,9 @@ export class Rooms {
     this.watch()
   }
 
-  async load(room: Room): Promise<void> {
-    const { api, outbox, tell } = this.#ports
+  /** `isAnew`: what is kept here is no longer of use. */
+  async load(room: Room, isAnew = false): Promise<void> {
+    const { api, archive, isReady, outbox, tell } = this.#ports
     room.loaded = 'loading'
     if (!room.isKnown) {
       const dto = await api.conversation(room.id)
@@ -94,14 +111,27 @@ export class Rooms {
       }
       room.describe(dto.value)
     }
-    for (const [userId, position] of await outbox.positions(room.id)) room.moved(userId, position)
-    const page = await api.events(room.id, Math.max(0, room.headSeq - firstEvents), eventsPageMax)
-    if ('failure' in page) {
-      room.loaded = page.failure.status === 404 ? 'missing' : 'failed'
+    const [positions, kept] = await Promise.all([
+      outbox.positions(room.id),
+      isAnew ? undefined : archive.history(room.id),
+    ])
+    for (const [userId, position] of positions) room.moved(userId, position)
+    const keptHead = kept?.events.at(-1)?.seq ?? 0
+    const isWhole = isReady() && keptHead > 0 && keptHead >= room.headSeq
+    const read = () => api.events(room.id, Math.max(0, room.headSeq - firstEvents), eventsPageMax)
+    const page = isWhole ? undefined : await (kept ? Promise.race([read(), patience()]) : read())
+    if (page && 'value' in page) {
+      const { items, first_seq, head_seq } = page.value
+      room.restore(items, first_seq, head_seq, kept?.answer)
+    } else if (kept && (page === undefined || isOutage(page))) {
+      room.restore(kept.events, kept.firstSeq, keptHead, kept.answer)
+    } else {
+      room.loaded = page?.failure.status === 404 ? 'missing' : 'failed'
       return
     }
-    room.restore(page.value.items, page.value.first_seq, page.value.head_seq)
+    // From the kept head on too: the join brings what came after it, or says that it is too far back.
     tell({ type: 'join', conversationId: room.id, head: room.timeline.head })
+    this.keeper.opened(room)
   }
 
   async loadOlder(room: Room): Promise<void> {
@@ -135,7 +165,7 @@ export class Rooms {
   async create(body: Parameters<Api['create']>[0]): Promise<ApiFailure | undefined> {
     const answer = await this.#ports.api.create(body)
     if ('failure' in answer) return answer.failure
-    this.get(answer.value.id).describe(answer.value)
+    this.#described(answer.value)
     this.#ports.router.go(roomPath(answer.value.id))
     return undefined
   }
@@ -187,7 +217,7 @@ export class Rooms {
         if (this.hasList === 'no') this.hasList = 'failed'
         return
       }
-      for (const dto of answer.value.items) this.get(dto.id).describe(dto)
+      for (const dto of answer.value.items) this.#described(dto)
       this.hasList = 'yes'
       after = answer.value.next
       if (after === undefined) break
@@ -198,8 +228,14 @@ export class Rooms {
   /** Asks again who is in a room. */
   async describe(id: string): Promise<void> {
     const answer = await this.#ports.api.conversation(id)
-    if ('value' in answer) this.get(id).describe(answer.value satisfies ConversationDto)
+    if ('value' in answer) this.#described(answer.value)
     this.watch()
+  }
+
+  #described(dto: ConversationDto): void {
+    const room = this.get(dto.id)
+    room.describe(dto)
+    this.keeper.changed(room)
   }
 
   /** Receipts come in bursts: what is kept of them lags a little. */
@@ -222,3 +258,8 @@ export class Rooms {
     this.#ports.tell({ type: 'watch', userIds })
   }
 }
+
+const patience = () => new Promise<undefined>(resolve => setTimeout(resolve, patienceMs, undefined))
+/** Nobody answered, or nobody who could. */
+const isOutage = (page: Exclude<Answer<EventsDto>, { value: unknown }>) =>
+  page.failure.status === 0 || page.failure.status >= 500

@@ -3,6 +3,8 @@
  * what comes from the wire to intake.ts; components read it from context and never talk to the network.
  */
 import { createContext } from 'svelte'
+import { Archive } from '../store/archive.ts'
+import { Database } from '../store/database.ts'
 import { Outbox } from '../store/outbox.ts'
 import type { Api, Me } from '../wire/api.ts'
 import { Connection, type Line } from '../wire/connection.ts'
@@ -25,11 +27,15 @@ export class Session {
   readonly api: Api
   readonly me: Me
   readonly outbox: Outbox
+  readonly #database: Database
+  readonly #archive: Archive
   readonly people = new People()
   readonly rooms: Rooms
   readonly desk: Desk
   readonly tasks: Tasks
   line: Line = $state.raw({ phase: 'off', isOffline: false })
+  /** Too long without a connection to say who is there and who writes. */
+  isInDoubt = $state(false)
   readonly #onend: (code: number) => void
   #connection: Connection | undefined
   readonly #page = new AbortController()
@@ -41,10 +47,14 @@ export class Session {
     this.me = me
     this.#onend = onend
     this.people.meet(me)
-    this.outbox = new Outbox(me.id)
+    this.#database = new Database(me.id)
+    this.outbox = new Outbox(this.#database)
+    this.#archive = new Archive(this.#database)
     const tell = (event: WireEvent) => this.#connection?.tell(event)
-    this.rooms = new Rooms({ api, router, me, people: this.people, outbox: this.outbox, tell })
-    this.desk = new Desk({ rooms: this.rooms, outbox: this.outbox, api, tell })
+    const { people, outbox } = this
+    const isReady = () => this.line.phase === 'ready'
+    this.rooms = new Rooms({ api, router, me, people, outbox, archive: this.#archive, isReady, tell })
+    this.desk = new Desk({ rooms: this.rooms, outbox, api, tell })
     this.tasks = new Tasks(api, me.id)
     this.#connection = new Connection(socketUrl(), {
       refresh: async () => {
@@ -53,8 +63,10 @@ export class Session {
         return { isFinal: answer.failure.status === 401 || answer.failure.status === 403 }
       },
       effect: effect => {
-        if (effect.type === 'deliver') deliver(this, effect.frame)
-        else if (effect.type === 'ended') this.#onend(effect.code)
+        if (effect.type === 'deliver') {
+          deliver(this, effect.frame)
+          this.rooms.keeper.saw(effect.frame)
+        } else if (effect.type === 'ended') this.#onend(effect.code)
         else settle(this, effect)
       },
       changed: line => this.#changed(line),
@@ -62,9 +74,9 @@ export class Session {
     followPage(tell, this.#page.signal)
   }
 
-  /** Brings back what was kept: unsent messages take their places and wait for the connection. */
+  /** Brings back what was kept: the list as it was, and unsent messages, which take their places and wait for the connection. */
   async restore(): Promise<void> {
-    const { kept, drafts } = await this.outbox.load()
+    const [{ kept, drafts }] = await Promise.all([this.outbox.load(), this.rooms.recall()])
     for (const each of kept) {
       this.rooms.get(each.letter.conversationId).setPending(each.letter.clientMessageId, pendingOf(each))
       if (each.failed === undefined) this.#connection?.tell({ type: 'send', letter: each.letter })
@@ -72,8 +84,9 @@ export class Session {
     for (const each of drafts) this.rooms.get(each.conversationId).draft = each.text
   }
 
-  connect(token: string): void {
-    this.#connection?.tell({ type: 'start', token })
+  /** Without a token it asks for one first, and again, until somebody answers. */
+  connect(token?: string): void {
+    this.#connection?.tell({ type: 'start', ...(token === undefined ? {} : { token }) })
     void this.rooms.readList()
   }
 
@@ -93,15 +106,23 @@ export class Session {
   }
 
   /** Signing out leaves nothing behind. */
-  wipe(): Promise<void> {
-    return this.outbox.wipe()
+  async wipe(): Promise<void> {
+    this.rooms.keeper.dispose()
+    await Promise.all([this.outbox.wipe(), this.#archive.wipe()])
+  }
+
+  /** Whoever was signed out by others keeps what they wrote, and nothing that they read. */
+  async forget(): Promise<void> {
+    this.rooms.keeper.dispose()
+    await this.#archive.wipe()
   }
 
   async dispose(): Promise<void> {
     this.disconnect()
     this.desk.dispose()
     this.tasks.dispose()
-    await this.outbox.close()
+    this.rooms.keeper.dispose()
+    await this.#database.close()
   }
 
   #changed(line: Line): void {
@@ -110,7 +131,13 @@ export class Session {
     if (line.lostAt === undefined) {
       clearTimeout(this.#doubtTimer)
       this.#doubtTimer = undefined
-    } else this.#doubtTimer ??= setTimeout(() => this.people.presence.clear(), presenceDoubtMs)
+      this.isInDoubt = false
+    } else this.#doubtTimer ??= setTimeout(() => this.#doubt(), presenceDoubtMs)
+  }
+
+  #doubt(): void {
+    this.isInDoubt = true
+    this.people.presence.clear()
   }
 }
 

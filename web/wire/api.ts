@@ -95,8 +95,8 @@ const knownKey = 'parley.known'
 export class Api {
   #token: string | undefined
   #refreshing: Promise<Answer<string>> | undefined
-  /** Told each time there is a new token, and `undefined` when the session is over. */
-  ontoken: (token: string | undefined) => void = () => {}
+  /** Told each time there is a new token, and whose it is; `undefined` when the session is over. */
+  ontoken: (token: string | undefined, user?: Me) => void = () => {}
 
   get mayHaveSession(): boolean {
     return localStorage.getItem(knownKey) !== null
@@ -159,8 +159,10 @@ export class Api {
   }
 
   async #call<T>(method: string, path: string, body?: unknown): Promise<Answer<T>> {
-    const first = await this.#send<T>(method, path, body)
-    if (!('failure' in first) || first.failure.status !== 401) return first
+    if (this.#token) {
+      const first = await this.#send<T>(method, path, body)
+      if (!('failure' in first) || first.failure.status !== 401) return first
+    }
     const refreshed = await this.refresh()
     if ('failure' in refreshed) return refreshed
     return this.#send<T>(method, path, body)
@@ -177,7 +179,7 @@ export class Api {
       return answer
     }
     this.#enter(answer)
-    this.ontoken(answer.value.access_token)
+    this.ontoken(answer.value.access_token, answer.value.user)
     return { value: answer.value.access_token }
   }
 
