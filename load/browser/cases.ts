@@ -3,9 +3,11 @@
  * other, as a day does; each names what it holds.
  */
 import assert from 'node:assert/strict'
+import { accessCases } from './access-cases.ts'
 import { answerCases } from './answer-cases.ts'
 import { dialogueCases } from './dialogue-cases.ts'
 import { foreignCases } from './foreign-cases.ts'
+import { keyCases } from './key-cases.ts'
 import { offlineCases } from './offline-cases.ts'
 import { becomes, Person, password } from './person.ts'
 import { sizeCases } from './size-cases.ts'
@@ -322,7 +324,9 @@ export const cases: Case[] = [
   ...toolCases,
   ...dialogueCases,
   ...offlineCases,
+  ...keyCases,
   ...foreignCases,
+  ...accessCases,
   [
     'themes are chosen and kept, and signing out closes the app',
     async ({ ada }) => {

@@ -37,7 +37,8 @@ function parse(path: string): Route {
   const parts = path.split('/').filter(Boolean)
   if (parts[0] === 'login') return { page: 'login' }
   const id = parts[0] === 'chat' ? parts[1] : parts[0] === 'app' && parts[1] === 'c' ? parts[2] : undefined
-  if (!id) return { page: 'home' }
+  // `/chat/new` is where conversations are begun.
+  if (!id || id === 'new') return { page: 'home' }
   const last = parts.at(-1)
   return { page: 'room', id: id.toLowerCase(), pane: last === 'people' || last === 'tasks' ? last : 'room' }
 }

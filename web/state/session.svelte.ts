@@ -17,6 +17,7 @@ import { Rooms } from './rooms.svelte.ts'
 import type { Router } from './router.svelte.ts'
 import { pendingOf } from './rows.ts'
 import { Tasks } from './tasks.svelte.ts'
+import { Toasts } from './toasts.svelte.ts'
 
 /** Who is there is not known without a connection; a blip changes nothing on screen. */
 const presenceDoubtMs = 2000
@@ -33,6 +34,7 @@ export class Session {
   readonly rooms: Rooms
   readonly desk: Desk
   readonly tasks: Tasks
+  readonly toasts = new Toasts()
   line: Line = $state.raw({ phase: 'off', isOffline: false })
   /** Too long without a connection to say who is there and who writes. */
   isInDoubt = $state(false)
