@@ -132,3 +132,18 @@ test('[CLI8] a .env that cannot be read is said in one sentence', async t => {
   assert.equal(await new Promise(resolve => child.once('close', resolve)), 1)
   assert.match(err, /^\.env is there and cannot be read \([A-Z_]+\)\.\n$/)
 })
+
+for (const [setting, other] of [
+  ['HOST', 'PORT'],
+  ['METRICS_HOST', 'METRICS_PORT'],
+  ['ENGINE_HOST', 'ENGINE_PORT'],
+] as const) {
+  test(`[CLI9] a ${setting} that is not this machine's is refused in a sentence that names it, whatever the port`, async t => {
+    for (const port of ['0', '23457']) {
+      // An address for documentation, which nobody has.
+      const { code, err } = await parley(t, ['start'], { [setting]: '192.0.2.1', [other]: port })
+      assert.equal(code, 1)
+      assert.match(err, new RegExp(`^${setting} 192\\.0\\.2\\.1 is no address that this machine can open .*$`))
+    }
+  })
+}

@@ -193,7 +193,7 @@ async function checkPorts(config: Config, roles: ParentOptions['roles']): Promis
   if (!roles.includes('engine')) return
   await checkPort('ENGINE_METRICS_PORT', config.ENGINE_METRICS_PORT, config.METRICS_HOST)
   const threads = config.ENGINE_THREADS || Math.max(1, availableParallelism() - 1)
-  if (config.ENGINE_PORT !== 0) await checkPort('ENGINE_PORT', config.ENGINE_PORT, config.ENGINE_HOST, threads)
+  await checkPort('ENGINE_PORT', config.ENGINE_PORT, config.ENGINE_HOST, threads)
   if (config.OPENAI_BASE_URL === '' && config.OPENAI_API_KEY === '')
     await checkPort('MODEL_PORT', config.MODEL_PORT, '127.0.0.1')
 }

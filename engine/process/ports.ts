@@ -2,9 +2,20 @@
 import { createServer } from 'node:net'
 import { StartError } from './start-error.ts'
 
-/** Throws a StartError that names the setting when the port, or one of the `count` from it on, cannot be had. Port 0 is always free. */
+/** Whose address each port is opened on. */
+const hostOf: Record<string, string> = {
+  PORT: 'HOST',
+  METRICS_PORT: 'METRICS_HOST',
+  ENGINE_METRICS_PORT: 'METRICS_HOST',
+  ENGINE_PORT: 'ENGINE_HOST',
+}
+
+/**
+ * Throws a StartError that names the setting when the port, or one of the `count` from it on, cannot be had. Port 0 is any free
+ * one, of an address that is this machine's.
+ */
 export async function checkPort(setting: string, first: number, host: string, count = 1): Promise<void> {
-  if (first === 0) return
+  if (first === 0) return checkOne(setting, 0, host)
   if (first + count - 1 > 65_535)
     throw new StartError(`${setting} ${first} leaves no room for ${count} ports. Set ${setting} to a lower port.`)
   for (let port = first; port < first + count; port++) await checkOne(setting, port, host)
@@ -20,7 +31,7 @@ async function checkOne(setting: string, port: number, host: string): Promise<vo
   if (code === 'EACCES')
     throw new StartError(`${setting} ${port} is not allowed to this user. Set ${setting} to a port above 1023.`)
   throw new StartError(
-    `${setting} ${port} cannot be opened on ${host} (${code}). Check ${setting} and its host setting.`,
+    `${hostOf[setting] ?? setting} ${host} is no address that this machine can open ${setting} ${port} on (${code}).`,
   )
 }
 
