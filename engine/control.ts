@@ -24,6 +24,10 @@ export type ToWorker =
   | { kind: 'tools'; port: MessagePort }
   /** Start no turns from now on, and say with `busy` where some run: now, and every busyEveryMs. */
   | { kind: 'quiesce' }
+  /** Start no turns of these shards, and answer with `hushed`: they are about to move. */
+  | { kind: 'hush'; shards: number[] }
+  /** They stay after all. */
+  | { kind: 'unhush'; shards: number[] }
   /** No new turns, end running ones, flush receipts; then `drained`. */
   | { kind: 'drain' }
   /** Close everything and end the task. */
@@ -39,6 +43,8 @@ export type FromWorker =
   | { kind: 'stamped'; shards: [shard: number, epoch: number][] }
   /** Where turns run that end here or nowhere; after `quiesce` no others begin. Otherwise sent when it changed. */
   | { kind: 'busy'; shards: number[]; isQuiet: boolean }
+  /** No turn begins in these shards; `busy`: those in which one runs. */
+  | { kind: 'hushed'; shards: number[]; busy: number[] }
   | { kind: 'metrics'; id: number; json: MetricDump }
   | { kind: 'drained' }
 

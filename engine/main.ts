@@ -59,6 +59,8 @@ async function run(config: Config, log: Log): Promise<void> {
   const tellThreads = () => isReady && tellParent({ kind: 'threads', threads: [...open.values()] })
   /** By worker: shards where turns run. */
   const busy = new Map<number, ReadonlySet<number>>()
+  /** Workers that were asked to start no turns in some shards; one question at a time. */
+  const hushing = new Map<number, (busy: ReadonlySet<number>) => void>()
   /** Workers in which no turn starts any more. */
   const quiet = new Set<number>()
   const drained = new Set<number>()
@@ -103,6 +105,9 @@ async function run(config: Config, log: Log): Promise<void> {
           busy.set(worker, new Set(message.shards))
           if (message.isQuiet) quiet.add(worker)
           break
+        case 'hushed':
+          hushing.get(worker)?.(new Set(message.busy))
+          break
         case 'drained':
           drained.add(worker)
           onDrained()
@@ -113,6 +118,7 @@ async function run(config: Config, log: Log): Promise<void> {
     },
     onEnded(worker) {
       busy.delete(worker)
+      hushing.get(worker)?.(new Set())
       quiet.delete(worker)
       open.delete(worker)
       drained.delete(worker)
@@ -147,6 +153,19 @@ async function run(config: Config, log: Log): Promise<void> {
       log,
       metrics,
       isBusy: shard => [...busy.values()].some(shards => shards.has(shard)),
+      hush: (worker, shards) =>
+        new Promise(resolve => {
+          const heard = (running: ReadonlySet<number>) => {
+            clearTimeout(timer)
+            hushing.delete(worker)
+            resolve(running)
+          }
+          // A thread that does not answer is the supervisor's affair; here it is as if turns ran everywhere.
+          const timer = setTimeout(heard, quiesceMsMax, new Set(shards))
+          hushing.set(worker, heard)
+          if (!threads.post(worker, { kind: 'hush', shards })) heard(new Set())
+        }),
+      unhush: (worker, shards) => threads.post(worker, { kind: 'unhush', shards }),
       own: (worker, shards) =>
         threads.post(worker, { kind: 'own', shards: shards.map(({ shard, epoch }) => [shard, epoch]) }),
       disown: (worker, shards) => threads.post(worker, { kind: 'disown', shards }),

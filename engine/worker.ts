@@ -199,6 +199,15 @@ async function serve({ port, worker, nodeId, incarnation }: WorkerData, config: 
         telling = setInterval(tell, busyEveryMs)
         break
       }
+      case 'hush': {
+        actors.hush(message.shards)
+        const running = new Set(actors.busyShards())
+        post({ kind: 'hushed', shards: message.shards, busy: message.shards.filter(shard => running.has(shard)) })
+        break
+      }
+      case 'unhush':
+        actors.unhush(message.shards)
+        break
       case 'drain':
         listener.setServing(false)
         void actors

@@ -107,10 +107,10 @@ export class Actor implements Source, Joinable {
     return mono - this.#usedAt > idleMs && s.runs.length === 0 && s.typing.size === 0 && this.dirtyCount === 0
   }
 
-  /** A turn is started and not ended in the log. */
+  /** A turn is started and not ended in the log, or its start is on the way there. */
   get hasRunning(): boolean {
     const run = this.#state && runningOf(this.#state)
-    return run !== undefined && !this.#turns.isParked(run)
+    return run ? !this.#turns.isParked(run) : this.isInFlight && this.#turns.hasSlot
   }
 
   /** Drain: a turn at the model ends with what it has, one at its tools is left to the next owner. */

@@ -39,8 +39,10 @@ export interface Context {
   /** How many bytes of tail one actor may keep: a share of the worker's. */
   tailBytesMax: number
   backlog: Backlog
-  /** No new turns begin. */
+  /** The worker goes: what runs ends with what it has. */
   isDraining: boolean
+  /** Whether turns of this shard may begin; while it is about to move they wait for its next owner. */
+  startsTurns(shard: number): boolean
   /** A run's end is stored. */
   runEnded(runId: string): void
   /** Somebody's slot was freed: actors whose turns wait for one ask again. */

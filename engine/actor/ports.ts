@@ -189,6 +189,9 @@ export interface Actors {
   adopt(shards: readonly number[]): Promise<void>
   /** From now on no turn starts: whoever owns the shards next starts it. */
   quiesce(): void
+  /** The same for some shards, until they are released, adopted or `unhush`ed. */
+  hush(shards: readonly number[]): void
+  unhush(shards: readonly number[]): void
   /** Shards with a turn that runs here and that nobody else could go on with. */
   busyShards(): number[]
   /** Drain: no new turns; running ones end `interrupted` (or `shutdown`), receipts are flushed. */

@@ -93,6 +93,9 @@ export function createRegistry(deps: RegistryDeps): Registry {
   const timers = openTimers(clock, error => log.error('a timer of an actor failed', { err: error }))
   const reads = openReads({ directory, timers, clock, log })
   const leftovers = new Leftovers({ clock, log, directory, isOwned: shard => deps.epochOf(shard) !== undefined })
+  /** Shards that are about to move. */
+  const hushed = new Set<number>()
+  let isQuiet = false
   let isClosed = false
   let flushing: Promise<void> | undefined
   let unswept = actors.entries()
@@ -120,6 +123,7 @@ export function createRegistry(deps: RegistryDeps): Registry {
     tailBytesMax,
     backlog: new Backlog(),
     isDraining: false,
+    startsTurns: shard => !isQuiet && !hushed.has(shard),
     runEnded: runId => leftovers.ended(runId),
     slotFreed(requester) {
       for (const actor of actors.values()) if (actor.turns.waitsForSlotOf === requester) actor.poke()
@@ -273,6 +277,7 @@ export function createRegistry(deps: RegistryDeps): Registry {
 
     release(shards) {
       const gone = new Set(shards)
+      for (const shard of shards) hushed.delete(shard)
       const rows: ReceiptRow[] = []
       for (const [id, actor] of actors) {
         if (!gone.has(actor.shard)) continue
@@ -311,7 +316,16 @@ export function createRegistry(deps: RegistryDeps): Registry {
     },
 
     quiesce() {
-      context.isDraining = true
+      isQuiet = true
+    },
+
+    hush(shards) {
+      for (const shard of shards) hushed.add(shard)
+    },
+
+    unhush(shards) {
+      const back = new Set(shards.filter(shard => hushed.delete(shard)))
+      if (back.size > 0) for (const actor of actors.values()) if (back.has(actor.shard)) actor.poke()
     },
 
     busyShards() {
@@ -321,6 +335,7 @@ export function createRegistry(deps: RegistryDeps): Registry {
     },
 
     async drain() {
+      isQuiet = true
       context.isDraining = true
       for (const actor of actors.values()) actor.interrupt()
       const until = clock.mono() + drainTurnsMs

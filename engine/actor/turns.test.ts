@@ -34,6 +34,22 @@ function gate() {
   return { open, passed }
 }
 
+/** A store whose commits begin after what they are made to wait for. */
+const delayed =
+  (before: () => Promise<unknown> | undefined) =>
+  (inner: LogStore): LogStore =>
+    new Proxy(inner, {
+      get(target, key) {
+        const own: unknown = Reflect.get(target, key)
+        if (key !== 'commit') return typeof own === 'function' ? own.bind(target) : own
+        return async (given: Parameters<LogStore['commit']>[0]) => {
+          await before()
+          return target.commit(given)
+        }
+      },
+      set: (target, key, value) => Reflect.set(target, key, value),
+    })
+
 /** What a client that joined before would assemble, checked against the end. */
 function assembled(w: Worker, messageId: unknown): string {
   let text = ''
@@ -223,20 +239,7 @@ test('[T11] a provider that throws ends its turn failed, once, and the next goes
 test('[T6] a provider is not pulled while too much of its text waits for the journal', async t => {
   const held = gate()
   let isHeld = false
-  const store = (inner: LogStore): LogStore =>
-    new Proxy(inner, {
-      get(target, key) {
-        if (key !== 'commit') {
-          const value: unknown = Reflect.get(target, key)
-          return typeof value === 'function' ? value.bind(target) : value
-        }
-        return async (given: Parameters<LogStore['commit']>[0]) => {
-          if (isHeld) await held.passed
-          return target.commit(given)
-        }
-      },
-      set: (target, key, value) => Reflect.set(target, key, value),
-    })
+  const store = delayed(() => (isHeld ? held.passed : undefined))
   const w = new Worker(undefined, { store })
   t.after(() => w.close())
   await w.ask(ann, ai())
@@ -310,4 +313,52 @@ test('[T6] pieces that an earlier owner left are cleared away a while after the 
   next.ahead = segmentsKeptMs + 1
   for (const until = performance.now() + 5000; run!.segments.size > 0 && performance.now() < until; ) await sleep(20)
   assert.equal(run!.segments.size, 0)
+})
+
+/** Statements take some turns of the event loop, as real ones do. */
+const slowly = delayed(() => sleep(5))
+
+test('[T19] a shard that is about to move starts no turn; one whose start is on its way counts as running', async t => {
+  const w = new Worker(undefined, { store: slowly })
+  t.after(() => w.close())
+  await w.ask(ann, ai())
+  const shard = shardOf(room)
+  w.registry.hush([shard])
+  await w.ask(ann, ask(1))
+  await sleep(50)
+  assert.deepEqual(
+    w.out.filter(o => o.frame.type === 'chat.started'),
+    [],
+  )
+  assert.deepEqual(w.registry.busyShards(), [])
+  w.registry.unhush([shard])
+  await w.until(o => o.frame.type === 'chat.done')
+
+  const rest = gate()
+  w.provider.script = async function* () {
+    await rest.passed
+    yield { kind: 'delta', text: 'late' }
+    yield end
+  }
+  w.out.length = 0
+  void w.ask(ann, ask(2))
+  for (let seen = false; !seen; await new Promise(setImmediate)) seen = w.registry.busyShards().includes(shard)
+  const isStarted = () => w.out.some(o => o.frame.type === 'chat.started')
+  assert.ok(!isStarted(), 'its start is not stored yet')
+  w.registry.hush([shard])
+  rest.open()
+  const done = await w.until(o => o.frame.type === 'chat.done')
+  assert.equal(done.frame['finish'], 'stop')
+})
+
+test('[T12] a turn whose start was stored while no others begin runs to its end', async t => {
+  const w = new Worker(undefined, { store: slowly })
+  t.after(() => w.close())
+  await w.ask(ann, ai())
+  w.out.length = 0
+  void w.ask(ann, ask(1))
+  while (w.registry.busyShards().length === 0) await new Promise(setImmediate)
+  w.registry.quiesce()
+  const done = await w.until(o => o.frame.type === 'chat.done')
+  assert.equal(done.frame['finish'], 'stop')
 })

@@ -9,6 +9,7 @@ import { type Run, runningOf, type State } from '#engine/conversation/state.ts'
 import { chosen, type Said, transcript } from '#engine/conversation/transcript.ts'
 import { assistantId, nameId } from '#protos/ids.ts'
 import { contextEventsMax, contextTokensMax, replayBytesMax, slotRetryMs, toolsParallelMax } from '#protos/limits.ts'
+import { shardOf } from '#protos/shard.ts'
 import type { Context } from './context.ts'
 import type { ModelCall, TurnMessage } from './ports.ts'
 import { roundsOf } from './rounds.ts'
@@ -36,6 +37,7 @@ export class Turns {
   waiting = 0
   readonly #told = new Set<string>()
   readonly #conversation: string
+  readonly #shard: number
   readonly #context: Context
   readonly #offer: () => void
   readonly #apply: (event: RunEvent) => void
@@ -43,6 +45,7 @@ export class Turns {
   /** `apply`: an event that stores nothing. */
   constructor(conversation: string, context: Context, offer: () => void, apply: (event: RunEvent) => void) {
     this.#conversation = conversation
+    this.#shard = shardOf(conversation)
     this.#context = context
     this.#offer = offer
     this.#apply = apply
@@ -51,6 +54,16 @@ export class Turns {
 
   get isLive(): boolean {
     return this.#turn !== undefined && this.#turn.end === undefined
+  }
+
+  /** No turn begins, and none at its tools goes on: whoever owns the conversation next does that. */
+  get #isHushed(): boolean {
+    return !this.#context.startsTurns(this.#shard)
+  }
+
+  /** A turn has its slot; its start may be in a statement. */
+  get hasSlot(): boolean {
+    return this.#slotFor !== undefined
   }
 
   get waitsForSlotOf(): string | undefined {
@@ -66,7 +79,7 @@ export class Turns {
     const run = runningOf(state)
     if (!run) {
       const first = state.runs[0]
-      if (first?.status !== 'queued' || first.id !== this.#slotFor || this.#context.isDraining) return undefined
+      if (first?.status !== 'queued' || first.id !== this.#slotFor || this.#isHushed) return undefined
       return { kind: 'run.start', runId: first.id, model: this.#context.provider.model, at, mono }
     }
     const turn = this.#turn?.runId === run.id ? this.#turn : undefined
@@ -123,7 +136,7 @@ export class Turns {
   /** A turn that runs without us: at its tools it goes on, else it ends. */
   #takeUp(run: Run, state: State): void {
     if (!isAtTools(run)) return this.#offer()
-    if (this.#context.isDraining) return
+    if (this.#isHushed) return
     this.#turn = new Turn(run, this.#context, this.#offer)
     this.#advance(this.#turn, run, state)
   }
@@ -132,7 +145,7 @@ export class Turns {
   #advance(turn: Turn, run: Run, state: State): void {
     if (turn.asked && roundOf(run) > turn.round) turn.asked = undefined
     for (const { callId, status } of run.calls) if (status !== 'pending') turn.results.delete(callId)
-    if (turn.end || turn.asked || turn.isPulling || this.#context.isDraining || !isAtTools(run)) return
+    if (turn.end || turn.asked || turn.isPulling || this.#isHushed || !isAtTools(run)) return
     const pending = run.calls.filter(c => c.status === 'pending')
     if (pending.length === 0) return void turn.ask(roundOf(run), () => this.#messages(run, state), run.trace)
     for (const call of pending) {
@@ -226,8 +239,8 @@ export class Turns {
   }
 
   #askSlot(run: Run, state: State): void {
-    const { directory, clock, log, isDraining } = this.#context
-    if (isDraining || this.#isAsking) return
+    const { directory, clock, log } = this.#context
+    if (this.#isHushed || this.#isAsking) return
     if (this.#postponed?.runId === run.id && clock.mono() < this.#postponed.askAt) return
     if (this.#slotFor === run.id) return this.#offer()
     if (clock.mono() < this.#askAt) return

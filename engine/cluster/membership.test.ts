@@ -13,9 +13,12 @@ const me = 'me'
 const other = 'other'
 
 /** What a hand-over may meet. */
-type Fate = 'target gone' | 'answer lost' | 'never ran' | 'stamped meanwhile'
+type Fate = 'target gone' | 'answer lost' | 'never ran' | 'stamped meanwhile' | 'done'
 
-function cluster(fate: Fate) {
+function cluster(
+  fate: Fate,
+  turns: { running: Set<number>; unhushed: Set<number> } = { running: new Set(), unhushed: new Set() },
+) {
   let epoch = 0
   const rows = Array.from({ length: shardCount }, (_, shard) => ({
     shard,
@@ -63,7 +66,7 @@ function cluster(fate: Fate) {
     },
     async handOver(_me, held, to) {
       const shards = held.filter(h => rows[h.shard]!.epoch === h.epoch).map(h => h.shard)
-      if (isStruck) return move(mine(shards), to.incarnation, to.worker)
+      if (isStruck || fate === 'done') return move(mine(shards), to.incarnation, to.worker)
       isStruck = true
       if (fate === 'answer lost') move(mine(shards), to.incarnation, to.worker)
       // The other goes at that moment, and nothing is to be moved to it any more.
@@ -92,6 +95,14 @@ function cluster(fate: Fate) {
         if (fate === 'stamped meanwhile' && !isStruck) table.set(shard, (rows[shard]!.epoch = ++epoch))
         table.drop(shard)
       }
+    },
+    // What was said a moment ago.
+    isBusy: shard => turns.unhushed.has(shard) && turns.running.has(shard),
+    async hush(_worker, shards) {
+      return new Set(shards.filter(shard => turns.running.has(shard)))
+    },
+    unhush(_worker, shards) {
+      for (const shard of shards) turns.unhushed.add(shard)
     },
     onSettled: settled.resolve,
     onRenewed() {},
@@ -134,3 +145,37 @@ for (const fate of ['target gone', 'answer lost', 'never ran', 'stamped meanwhil
     assert.ok(agree())
   })
 }
+
+test('[LEASE12] a shard in which a turn has just begun stays until that ends', async t => {
+  const turns = { running: new Set<number>(), unhushed: new Set<number>() }
+  const c = cluster('done', turns)
+  t.after(() => c.membership.close(false))
+  c.membership.listening(0, '127.0.0.1:1')
+  await c.settled
+  for (let shard = 0; shard < shardCount; shard += 2) turns.running.add(shard)
+  c.nodes.push(nodeOf(other, 'b'))
+  c.membership.hinted()
+  await new Promise(resolve => setTimeout(resolve, 20))
+  c.later(membershipStableMs + 1)
+  const given = () => c.rows.filter(row => row.owner === other).map(row => row.shard)
+  const settle = async () => {
+    for (let before = -1; before !== given().length; ) {
+      before = given().length
+      for (let i = 0; i < 20; i++) {
+        c.membership.hinted()
+        await new Promise(resolve => setTimeout(resolve, 5))
+      }
+    }
+  }
+  await settle()
+  const first = given()
+  assert.ok(first.length > 20, `${first.length} moved`)
+  assert.deepEqual(
+    first.filter(shard => turns.running.has(shard)),
+    [],
+  )
+  assert.ok(turns.unhushed.size > 0)
+  turns.running.clear()
+  await settle()
+  assert.ok(given().length > first.length)
+})

@@ -25,6 +25,9 @@ export interface MembershipOptions {
   disown(worker: number, shards: number[]): void
   /** A turn runs there that would end with a move. */
   isBusy?(shard: number): boolean
+  /** Asks a worker to start no turns there; answers those of the shards in which one runs all the same. */
+  hush?(worker: number, shards: number[]): Promise<ReadonlySet<number>>
+  unhush?(worker: number, shards: number[]): void
   /** Shards that this worker gave away have these owners now. */
   moved?(worker: number, to: Moved[]): void
   /** The first round with all workers is done: what can be claimed at once is claimed. */
@@ -68,7 +71,7 @@ export function joinCluster(options: MembershipOptions): Membership {
   let renewedAt = startedAt
   let isClosed = false
   let isDraining = false
-  let patientUntil = 0
+  let lastMovesAt = 0
   let isSettled = false
   let acting: Promise<unknown> = Promise.resolve()
   let renewTimer: NodeJS.Timeout | undefined
@@ -189,7 +192,11 @@ export function joinCluster(options: MembershipOptions): Membership {
       isSettled = true
       options.onSettled()
     }
-    for (const { from, to, held } of gathered(decided.moves)) {
+    let moved = 0
+    for (const { from, to, held: wanted } of gathered(decided.moves)) {
+      const held = await stillIdle(from, wanted)
+      if (held.length === 0) continue
+      moved += held.length
       const moving = held.map(({ shard }) => shard)
       for (const shard of moving) {
         told.delete(shard)
@@ -206,7 +213,21 @@ export function joinCluster(options: MembershipOptions): Membership {
         granted.map(given => ({ ...given, addr })),
       )
     }
-    return buried + decided.moves.length
+    return buried + moved
+  }
+
+  /**
+   * What a worker last said of its turns is a moment old: one that began since would end with the move. Those in which one
+   * runs stay for now. A drain has asked all workers before.
+   */
+  async function stillIdle(worker: number, wanted: readonly Granted[]): Promise<Granted[]> {
+    if (isDraining || !options.hush || clock.mono() >= patientUntil()) return [...wanted]
+    const busy = await options.hush(
+      worker,
+      wanted.map(({ shard }) => shard),
+    )
+    if (busy.size > 0) options.unhush?.(worker, [...busy])
+    return wanted.filter(({ shard }) => !busy.has(shard))
   }
 
   /**
@@ -283,8 +304,11 @@ export function joinCluster(options: MembershipOptions): Membership {
 
   /** A turn is waited for, but not for ever: neither on the way out nor for the sake of a newcomer. */
   function isBusy(shard: number): boolean {
-    const until = isDraining ? patientUntil : memory.membersSince + membershipStableMs + handOverMsMax
-    return clock.mono() < until && options.isBusy?.(shard) === true
+    return clock.mono() < patientUntil() && options.isBusy?.(shard) === true
+  }
+
+  function patientUntil(): number {
+    return isDraining ? lastMovesAt : memory.membersSince + membershipStableMs + handOverMsMax
   }
 
   scheduleRenewal(0)
@@ -306,7 +330,7 @@ export function joinCluster(options: MembershipOptions): Membership {
     async drain(deadlineMs) {
       isDraining = true
       const until = clock.mono() + deadlineMs
-      patientUntil = until - lastMovesMs
+      lastMovesAt = until - lastMovesMs
       await act(() => store.markDraining(me))
       while (clock.mono() < until) {
         const { nodes, shards } = await store.read()
