@@ -237,6 +237,23 @@ test('S10 a second without a send ends a refusal, a send within it does not', ()
   assert.equal(commands(d.frame(sendText(4), 2800)).length, 1)
 })
 
+test('S10 who waits as long as told may also go on with another message', () => {
+  const d = live()
+  d.waits = [300]
+  const first = errors(d.frame(sendText(1), 0))[0]!.failure.retryAfterMs!
+  assert.equal(commands(d.frame(sendText(2), first)).length, 1)
+  d.do({
+    kind: 'refused',
+    conversation: otherId,
+    clientMessageId: idOf(1),
+    code: 'OVERLOADED',
+    retryAfterMs: 1,
+    at: 5000,
+  })
+  const behind = errors(d.frame(sendText(2, otherId), 5500))[0]!.failure.retryAfterMs!
+  assert.equal(commands(d.frame(sendText(3, otherId), 5500 + behind)).length, 1)
+})
+
 test('S10 a send beyond the rate of frames is a send too: it keeps a refusal alive and waits no less than the first', () => {
   const d = live()
   d.do({

@@ -215,7 +215,7 @@ function overRate(session: Session, text: string, waitMs: number, at: number): S
   // It is a send all the same: it keeps a refusal from ending, and does not come before what was refused first.
   const known = session.refusals.get(f.conversationId)
   const first = known && at - known.lastSendAt < refusalQuietMs ? known : undefined
-  const retryAfterMs = Math.max(waitMs, first?.retryAfterMs ?? 0)
+  const retryAfterMs = Math.max(waitMs, refusalQuietMs, first?.retryAfterMs ?? 0)
   const refusal = first ?? { firstId: f.clientMessageId, code: 'RLIMIT', retryAfterMs }
   const refusals = new Map(session.refusals).set(f.conversationId, { ...refusal, lastSendAt: at })
   const effect: SessionEffect = {
@@ -362,7 +362,8 @@ function send(session: Session, f: Send, text: string, at: number): Step {
         failure: {
           code: refusal.code,
           message: 'An earlier message of this conversation was refused; send that one again first.',
-          retryAfterMs: refusal.retryAfterMs,
+          // Whoever goes on with another message instead is served after that, too.
+          retryAfterMs: Math.max(refusal.retryAfterMs, refusalQuietMs),
         },
         asked: askedOf(f),
         conversationId: f.conversationId,
@@ -374,9 +375,10 @@ function send(session: Session, f: Send, text: string, at: number): Step {
 function admitted(session: Session, f: Send, text: string, waitMs: number, at: number): Step {
   if (session.phase !== 'live') return { session, effects: [] }
   if (waitMs <= 0) return { session, effects: [{ kind: 'command', frame: f, text, durable: true }] }
-  const failure: Failure = { code: 'RLIMIT', message: 'Too many messages.', retryAfterMs: Math.ceil(waitMs) }
+  const retryAfterMs = Math.max(Math.ceil(waitMs), refusalQuietMs)
+  const failure: Failure = { code: 'RLIMIT', message: 'Too many messages.', retryAfterMs }
   return {
-    session: refused(session, { ...refusalOf(f, 'RLIMIT', Math.ceil(waitMs)), at }),
+    session: refused(session, { ...refusalOf(f, 'RLIMIT', retryAfterMs), at }),
     effects: [{ kind: 'error', failure, asked: askedOf(f), conversationId: f.conversationId }],
   }
 }
