@@ -133,9 +133,15 @@ test('J-06 what Node would answer with an empty body has the form of every error
 
 test('J-06 a wrong method names the right ones, also below /api, and OPTIONS is answered', async () => {
   assert.equal((await http.call('PUT', '/conversations')).headers['allow'], 'POST, GET, HEAD, OPTIONS')
+  assert.equal((await http.call('PUT', '/users/me')).headers['allow'], 'POST, OPTIONS')
   const options = await http.call('OPTIONS', '/api/blocks/someone')
   assert.equal(options.status, 204)
   assert.equal(options.headers['allow'], 'POST, DELETE, OPTIONS')
+  const text = { token: ada.token, headers: { 'content-type': 'text/plain' }, body: 'x' }
+  const refused = await http.call('DELETE', '/conversations/018f3b21-9c1d-7aa0-9d3e-5b1f0c7e2a44', text)
+  assert.equal(refusal(refused), '415 INVALID_REQUEST')
+  const { paths } = (await http.call('GET', '/docs/openapi.json')).body
+  assert.ok('415' in paths['/conversations/{id}'].delete.responses)
   const socket = await http.call('GET', '/api/ws/chat?convId=x')
   assert.deepEqual([refusal(socket), socket.headers['upgrade']], ['426 INVALID_REQUEST', 'websocket'])
   assert.equal(refusal(await http.call('POST', '/ws', { body: {} })), '405 INVALID_REQUEST')

@@ -131,14 +131,14 @@ export async function buildHttp(deps: HttpDeps): Promise<FastifyInstance> {
 
   // --- the routes --------------------------------------------------------------------------------------------------------
   const specs = routesOf(deps)
-  const known: { match: RegExp; methods: Set<string> }[] = []
+  const known: { match: RegExp; isLiteral: boolean; methods: Set<string> }[] = []
   const remember = (path: string, method: string) => {
     const match = new RegExp(`^${path.replace(/\*/g, '.*').replace(/:[a-z_]+/g, '[^/]+')}$`)
     const same = known.find(k => k.match.source === match.source)
     const methods = same?.methods ?? new Set<string>()
     methods.add(method)
     if (method === 'GET') methods.add('HEAD')
-    if (!same) known.push({ match, methods })
+    if (!same) known.push({ match, isLiteral: !/[:*]/.test(path), methods })
   }
   for (const spec of specs) for (const path of pathsOf(spec.path)) mount(path, spec)
 
@@ -275,7 +275,10 @@ export async function buildHttp(deps: HttpDeps): Promise<FastifyInstance> {
 
   app.setNotFoundHandler((request, reply) => {
     const path = request.url.split('?')[0]!
-    const methods = new Set(known.filter(k => k.match.test(path)).flatMap(k => [...k.methods]))
+    const matching = known.filter(k => k.match.test(path))
+    // `/users/me` is no person's path, whatever `/users/:username` takes.
+    const meant = matching.some(k => k.isLiteral) ? matching.filter(k => k.isLiteral) : matching
+    const methods = new Set(meant.flatMap(k => [...k.methods]))
     if (methods.size === 0) return fail(new Refusal(404, 'NOT_FOUND', 'There is nothing here.'), request, reply)
     const allow = [...methods, 'OPTIONS'].join(', ')
     reply.header('allow', allow)
