@@ -13,6 +13,7 @@ import { parseId } from '#protos/ids.ts'
 import { type Label, letterFlags } from '#protos/letter.ts'
 import { readyMsMax } from '#protos/limits.ts'
 import { mentionsAssistant } from '#protos/mention.ts'
+import { type Asked, askedOf } from './asked.ts'
 import { frameText, unsentBytes, writeFrames, writeLeft } from './framing.ts'
 import type { Hub } from './hub.ts'
 import { type Flusher, Outbox, type Wire } from './outbox.ts'
@@ -21,8 +22,6 @@ import type { Presence } from './presence.ts'
 import { codeOf } from './reads.ts'
 import {
   type Access,
-  type Asked,
-  askedOf,
   type Credential,
   openSession,
   type Principal,

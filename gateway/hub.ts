@@ -10,6 +10,7 @@ import type { ClientFrame, FleetingFrame } from '#protos/catalogue.ts'
 import { errorCodes } from '#protos/errors.ts'
 import { type Label, letterFlags } from '#protos/letter.ts'
 import { deliveredEveryMs, heartbeatMs, heldUserFactsMax, readyConversationsMax } from '#protos/limits.ts'
+import type { Asked } from './asked.ts'
 import { Delivered } from './delivered.ts'
 import { type Framed, frameText } from './framing.ts'
 import { Groups } from './groups.ts'
@@ -18,7 +19,6 @@ import { type Join, noFacts, noJoins, type Peer, type Seat, type UserLetter } fr
 import type { Positions } from './positions.ts'
 import type { Reads, ReadyConversation } from './reads.ts'
 import { Rooms } from './rooms.ts'
-import type { Asked } from './session.ts'
 
 export interface HubDeps {
   clock: Clock

@@ -4,9 +4,9 @@
  */
 import type { Letter } from '#protos/letter.ts'
 import { catchUpBytesMax } from '#protos/limits.ts'
+import type { Asked } from './asked.ts'
 import type { Framed } from './framing.ts'
 import type { Outbox } from './outbox.ts'
-import type { Asked } from './session.ts'
 
 /** How much of the log one reading asks for. */
 export interface Chunk {

@@ -4,12 +4,21 @@
  * Refuses to know how a peer came in; that is hub.ts.
  */
 
-import { createHash } from 'node:crypto'
 import type { Clock } from '#engine/ops/clock.ts'
 import type { Log } from '#engine/ops/log.ts'
 import type { Metrics } from '#engine/ops/metrics.ts'
 import { assistantId } from '#protos/ids.ts'
 import { catchUpEventsMax, receiptMembersMax } from '#protos/limits.ts'
+import {
+  answersKeptMax,
+  deltaFrame,
+  doneFrom,
+  isTextComplete,
+  openStream,
+  streamed,
+  streamedTo,
+  wantedBytes,
+} from './answers.ts'
 import { Farewells } from './farewells.ts'
 import { type Framed, frameText } from './framing.ts'
 import { type FramedEvent, LogReads } from './log-reads.ts'
@@ -37,7 +46,6 @@ export interface Fact {
 
 /** A chat.done that was lost with its link is made again from the answer after this. */
 const doneGraceMs = 1500
-const donesMax = 16
 
 export class Rooms {
   readonly all = new Map<string, Room>()
@@ -264,7 +272,7 @@ export class Rooms {
     const room = this.all.get(conversation)
     if (!room || room.dones.has(done.answerId)) return
     room.dones.set(done.answerId, this.#deps.clock.mono())
-    if (room.dones.size > donesMax) room.dones.delete(room.dones.keys().next().value!)
+    if (room.dones.size > answersKeptMax) room.dones.delete(room.dones.keys().next().value!)
     if (room.streamId === done.answerId) room.streamId = ''
     for (const seat of room.seats) {
       if (!seat.isJoined) continue
@@ -346,7 +354,8 @@ export class Rooms {
       const bytes = Buffer.from(text ?? '')
       const at = streamedTo(seat, open)
       if (bytes.length > at) {
-        if (!outbox.push(this.#deltaFrame(room.id, open, at, bytes.subarray(at).toString()))) return
+        const rest = bytes.subarray(at).toString()
+        if (!outbox.push(deltaFrame(room.id, open, at, rest, this.#deps.clock.now()))) return
       }
       streamed(seat, open, Math.max(at, bytes.length))
       // The text may be shorter than a delta on the link said only while a statement is on its way.
@@ -357,11 +366,6 @@ export class Rooms {
     seat.isBehind = false
     this.#releaseDones(seat)
     this.check(seat)
-  }
-
-  #deltaFrame(conversationId: string, messageId: string, offset: number, content: string): Framed {
-    const ts = new Date(this.#deps.clock.now()).toISOString()
-    return frameText(JSON.stringify({ type: 'chat.stream', conversationId, messageId, offset, content, ts }))
   }
 
   /** Once a second: what could not be read is tried again, chat.done that was lost is made again. */
@@ -375,27 +379,8 @@ export class Rooms {
     const now = this.#deps.clock.mono()
     while (this.#doubtful[0] && now - this.#doubtful[0].at >= doneGraceMs) {
       const { room, answer } = this.#doubtful.shift()!
-      if (this.all.get(room.id) === room) this.done(room.id, this.#doneFrom(room.id, answer))
+      if (this.all.get(room.id) === room) this.done(room.id, doneFrom(room.id, answer, this.#deps.clock.now()))
     }
-  }
-
-  #doneFrom(conversationId: string, answer: LogFrame): PendingDone {
-    const { messageId, finish, tokens, content, traceId } = JSON.parse(answer.json)
-    const bytes = Buffer.byteLength(content)
-    const sha256 = createHash('sha256').update(content).digest('hex')
-    const frame = {
-      type: 'chat.done',
-      ts: new Date(this.#deps.clock.now()).toISOString(),
-      conversationId,
-      messageId,
-      seq: answer.seq,
-      finish,
-      tokens: tokens ?? { input: 0, output: 0, total: 0 },
-      bytes,
-      sha256,
-      ...(traceId === undefined ? {} : { traceId }),
-    }
-    return { frame: frameText(JSON.stringify(frame)), seq: answer.seq, answerId: messageId, bytes }
   }
 }
 
@@ -411,45 +396,4 @@ function factOf({ seq, senderId, frame, leaver }: FramedEvent): Fact {
 
 function isAnswer(frame: LogFrame): boolean {
   return frame.kind === 'message.new' && frame.senderId === assistantId
-}
-
-/** The byte up to which this seat has the text of an answer. */
-function streamedTo(seat: Seat, answerId: string): number {
-  return seat.streamId === answerId ? seat.streamEnd : (seat.streamsPast.get(answerId) ?? 0)
-}
-
-/** Another answer may begin before the chat.done of the last has come: what was pushed of it is still known then. */
-function streamed(seat: Seat, answerId: string, end: number): void {
-  if (seat.streamId !== answerId && seat.streamId !== '') {
-    seat.streamsPast.set(seat.streamId, seat.streamEnd)
-    if (seat.streamsPast.size > donesMax) seat.streamsPast.delete(seat.streamsPast.keys().next().value!)
-  }
-  seat.streamsPast.delete(answerId)
-  seat.streamId = answerId
-  seat.streamEnd = end
-}
-
-/** Whoever joined after the answer's end has read its text as an event. */
-function isTextComplete(seat: Seat, done: PendingDone): boolean {
-  if (seat.streamId === done.answerId || seat.streamsPast.has(done.answerId)) {
-    return streamedTo(seat, done.answerId) >= done.bytes
-  }
-  return done.bytes === 0 || seat.joinedHead >= done.seq
-}
-
-/** The answer whose text this seat still lacks, the ended ones first. */
-function openStream(seat: Seat): string | undefined {
-  if (!seat.isJoined) return undefined
-  const done = seat.dones[0]
-  if (done && seat.last >= done.seq && !isTextComplete(seat, done)) return done.answerId
-  const { streamId, streamEnd } = seat.room
-  if (streamId === '' || done?.answerId === streamId) return undefined
-  const at = streamedTo(seat, streamId)
-  return at < streamEnd ? streamId : undefined
-}
-
-function wantedBytes(seat: Seat, answerId: string): number {
-  const done = seat.dones[0]
-  if (done?.answerId === answerId) return done.bytes
-  return seat.room.streamId === answerId ? seat.room.streamEnd : 0
 }

@@ -6,7 +6,6 @@
 import { type ClientFrame, parseClientFrame } from '#protos/catalogue.ts'
 import type { AuthReason, CloseCode, ErrorCode, Failure } from '#protos/errors.ts'
 import { closeCodes } from '#protos/errors.ts'
-import { codePoints, isStorable } from '#protos/field.ts'
 import { parseId } from '#protos/ids.ts'
 import {
   authTimeoutMs,
@@ -18,9 +17,8 @@ import {
   framesPerSecondMax,
   heldFramesBytesMax,
   refusalQuietMs,
-  requestIdCharsMax,
-  traceIdCharsMax,
 } from '#protos/limits.ts'
+import { type Asked, askedIn, askedOf, objectIn, typeIn } from './asked.ts'
 
 export interface Principal {
   userId: string
@@ -35,12 +33,6 @@ export type Access = Principal | { reason: AuthReason } | 'away'
 /** connecting: a credential is being judged; authenticating: none came yet; reading: memberships are being read. */
 export type Phase = 'connecting' | 'authenticating' | 'reading' | 'live' | 'closing'
 export type Credential = 'bearer' | 'cookie' | 'frame'
-
-/** What an answer repeats. */
-export interface Asked {
-  requestId?: string
-  traceId?: string
-}
 
 interface Refusal {
   firstId: string
@@ -470,37 +462,4 @@ function count(session: Session, at: number, what: 'frames' | 'controls') {
 
 function conversationOf(f: ClientFrame): { conversationId?: string } {
   return 'conversationId' in f ? { conversationId: f.conversationId } : {}
-}
-
-export function askedOf(f: Asked): Asked {
-  return {
-    ...(f.requestId === undefined ? {} : { requestId: f.requestId }),
-    ...(f.traceId === undefined ? {} : { traceId: f.traceId }),
-  }
-}
-
-function objectIn(text: string): Record<string, unknown> | undefined {
-  try {
-    const value: unknown = JSON.parse(text)
-    return typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : undefined
-  } catch {
-    return undefined
-  }
-}
-
-function typeIn(text: string): unknown {
-  return objectIn(text)?.['type']
-}
-
-/** What a frame that failed validation still says about itself. */
-function askedIn(text: string): Asked {
-  const value = objectIn(text)
-  const usable = (v: unknown, max: number): v is string =>
-    typeof v === 'string' && isStorable(v) && codePoints(v) <= max
-  const requestId = value?.['requestId']
-  const traceId = value?.['traceId']
-  return {
-    ...(usable(requestId, requestIdCharsMax) ? { requestId } : {}),
-    ...(usable(traceId, traceIdCharsMax) ? { traceId } : {}),
-  }
 }
