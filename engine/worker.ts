@@ -8,7 +8,7 @@ import { createRegistry } from './actor/registry.ts'
 import { createForeignLedger } from './assistant/foreign-ledger.ts'
 import { openForeignLink } from './assistant/foreign-link.ts'
 import { withForeignTools } from './assistant/foreign-toolbox.ts'
-import { readSystemPrompt } from './assistant/prompt.ts'
+import { systemPromptOf } from './assistant/prompt.ts'
 import { createProvider } from './assistant/provider.ts'
 import { createTasks } from './assistant/tasks.ts'
 import { createToolbox, readPolicies } from './assistant/toolbox.ts'
@@ -117,7 +117,7 @@ async function serve({ port, worker, nodeId, incarnation }: WorkerData, config: 
           }),
     titles: config.AI_TITLES,
     budget: createBudget({ pool: database.pool, named, limits: budgetLimitsOf(config), log, metrics }),
-    systemPrompt: readSystemPrompt(config.SYSTEM_PROMPT_FILE),
+    systemPrompt: systemPromptOf(config.SYSTEM_PROMPT),
     limits: {
       scale: config.RATE_LIMIT_SCALE,
       groupMembersMax: config.GROUP_MEMBERS_MAX,

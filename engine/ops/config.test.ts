@@ -71,7 +71,11 @@ const refused: [Record<string, string>, RegExp][] = [
   [{ DATABASE_URL: 'mysql://x' }, /^DATABASE_URL: this value cannot be used/],
   [{ REDIS_URL: 'http://x' }, /^REDIS_URL: this value cannot be used/],
   [{ JWT_SIGNING_KEY: 'abc' }, /^JWT_SIGNING_KEY: this value cannot be used/],
-  [{ SYSTEM_PROMPT_FILE: '/nowhere/prompt' }, /^SYSTEM_PROMPT_FILE: /],
+  [{ SYSTEM_PROMPT_FILE: '/nowhere/prompt' }, /^SYSTEM_PROMPT_FILE: cannot read/],
+  [{ SYSTEM_PROMPT_FILE: '/dev/null' }, /^SYSTEM_PROMPT_FILE: \/dev\/null is empty$/],
+  [{ SYSTEM_PROMPT: 'x'.repeat(20_000) }, /^SYSTEM_PROMPT: this value cannot be used/],
+  [{ API_BASE_URL: 'api' }, /^API_BASE_URL: /],
+  [{ BETTER_AUTH_SECRET: 'short' }, /^BETTER_AUTH_SECRET: this value cannot be used/],
   [{ DATABASE_URL_FILE: '/nowhere/secret' }, /^DATABASE_URL_FILE: cannot read \/nowhere\/secret \(ENOENT\)$/],
 ]
 for (const [env, said] of refused) {
@@ -99,6 +103,17 @@ test('[CFG7] a secret may come from a file and is never in the message', t => {
   writeFileSync(file, 'sk-hidden\n')
   assert.equal(readConfig({ OPENAI_API_KEY_FILE: file }).OPENAI_API_KEY, 'sk-hidden')
   assert.ok(!helpLines().join('\n').includes('sk-hidden'))
+})
+
+test('A-24 a secret text makes the signing key, always the same; a key that is given comes first', () => {
+  const secret = 'a secret of more than thirty-two characters'
+  const made = readConfig({ BETTER_AUTH_SECRET: secret }).JWT_SIGNING_KEY
+  assert.match(made, /^-----BEGIN PRIVATE KEY-----/)
+  assert.equal(readConfig({ BETTER_AUTH_SECRET: secret }).JWT_SIGNING_KEY, made)
+  assert.notEqual(readConfig({ BETTER_AUTH_SECRET: `${secret}!` }).JWT_SIGNING_KEY, made)
+  assert.equal(readConfig({ JWT_SIGNING_KEY: made, BETTER_AUTH_SECRET: `${secret}!` }).JWT_SIGNING_KEY, made)
+  const oneLine = made.replaceAll('\n', '\\n')
+  assert.equal(readConfig({ JWT_SIGNING_KEY: oneLine }).JWT_SIGNING_KEY, oneLine, 'lines may be written as \\n')
 })
 
 test('[CFG8] a flag understands yes and no in the usual words', () => {

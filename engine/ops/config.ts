@@ -2,11 +2,12 @@
  * Every setting, once: name, type, default, unit and a sentence. The environment is read here and nowhere else.
  * `NAME_FILE` may hold the path of a file with the value. `.env.example` and `parley --help` are made from this table.
  */
-import { createPrivateKey } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { isIP } from 'node:net'
+import { systemPromptBytesMax } from '#protos/limits.ts'
 import { parseToolPermission } from '#protos/tools.ts'
 import { readMcpServers } from './mcp-servers.ts'
+import { isSigningKey, signingKeyFrom } from './signing-key.ts'
 
 interface Setting<T> {
   parse(text: string): T | undefined
@@ -39,21 +40,6 @@ const isNetwork = (entry: string) => {
     rest.length === 0 &&
     (bits === undefined || (/^\d+$/.test(bits) && +bits <= (family === 4 ? 32 : 128)))
   )
-}
-const isSigningKey = (pem: string) => {
-  try {
-    return createPrivateKey(pem).asymmetricKeyType === 'ed25519'
-  } catch {
-    return false
-  }
-}
-const isReadable = (file: string) => {
-  try {
-    readFileSync(file)
-    return true
-  } catch {
-    return false
-  }
 }
 const secret = (doc: string): Setting<string> => ({ parse: t => t, default: '', doc, secret: true })
 const list = (doc: string): Setting<string[]> => ({
@@ -114,6 +100,10 @@ export const settings = {
     text('', 'The address people use, for example https://chat.example.org. Absent: scheme and Host of the request.'),
     isWebUrl,
   ),
+  API_BASE_URL: checked(
+    text('', 'The address of the API, where it is not APP_BASE_URL; its document names it.'),
+    isWebUrl,
+  ),
   CORS_ALLOWED_ORIGINS: checked(
     list('Other web origins that may call the API and open sockets, comma separated.'),
     all => all.every(isOrigin),
@@ -138,6 +128,10 @@ export const settings = {
       ...secret('Private key (PEM, Ed25519) that signs access tokens. Absent: made once and kept in the database.'),
     },
     isSigningKey,
+  ),
+  BETTER_AUTH_SECRET: checked(
+    { ...secret('In place of JWT_SIGNING_KEY: a text of at least 32 characters that the key is made from.') },
+    given => given.length >= 32,
   ),
   ACCESS_TOKEN_TTL_S: whole(900, 1, 86_400, 's', 'Life of an access token.'),
   REFRESH_TOKEN_TTL_S: whole(30 * 86_400, 60, 366 * 86_400, 's', 'Absolute life of a session.'),
@@ -167,9 +161,9 @@ export const settings = {
   OPENAI_API_KEY: { ...secret('Key for that API.') },
   OPENAI_MODEL: text('parley-small', 'Model of the assistant.'),
   MODEL_PORT: whole(3100, 0, 65_535, '', 'Port of the built-in model server, on 127.0.0.1. 0: any free port.'),
-  SYSTEM_PROMPT_FILE: checked(
-    text('', 'File with the assistant’s system prompt. Absent: the built-in one.'),
-    isReadable,
+  SYSTEM_PROMPT: checked(
+    { ...secret('What the assistant is told before each turn, at most 16 KiB. Absent: the built-in prompt.') },
+    given => Buffer.byteLength(given) <= systemPromptBytesMax,
   ),
   TOOL_POLICIES: listOf(
     entry => parseToolPermission(entry) !== undefined,
@@ -235,6 +229,7 @@ export function readConfig(env: Record<string, string | undefined> = process.env
     if (given === undefined && file) {
       try {
         given = readFileSync(file, 'utf8').trim()
+        if (given === '') wrong.push(`${name}_FILE: ${file} is empty`)
       } catch (error) {
         wrong.push(`${name}_FILE: cannot read ${file} (${(error as NodeJS.ErrnoException).code})`)
         continue
@@ -252,7 +247,9 @@ export function readConfig(env: Record<string, string | undefined> = process.env
     out[name] = value
   }
   if (wrong.length > 0) throw new ConfigError(wrong.join('\n'))
-  return out as Config
+  const config = out as Config
+  if (config.JWT_SIGNING_KEY !== '' || config.BETTER_AUTH_SECRET === '') return config
+  return { ...config, JWT_SIGNING_KEY: signingKeyFrom(config.BETTER_AUTH_SECRET) }
 }
 
 /** The table as lines for `parley --help`. */

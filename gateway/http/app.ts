@@ -270,7 +270,7 @@ export async function buildHttp(deps: HttpDeps): Promise<FastifyInstance> {
       return fail(new Refusal(426, 'INVALID_REQUEST', 'This is the socket: upgrade to WebSocket.'), request, reply)
     })
   }
-  const document = JSON.stringify(openApiOf(specs, config.APP_BASE_URL))
+  const document = JSON.stringify(openApiOf(specs, config.API_BASE_URL || config.APP_BASE_URL))
   await addPages(app, { document, webDist: deps.webDist, remember })
 
   app.setNotFoundHandler((request, reply) => {
