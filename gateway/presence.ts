@@ -1,5 +1,5 @@
 /**
- * Who watches whom: presence goes only to people who share a conversation, as changes, latest value last. Membership is
+ * Who watches whom: presence goes only to people who share a conversation and are not blocked, as changes, latest value last. Membership is
  * checked in one query when a set is given and once a minute after. Refuses to tell a stranger more than `unknown`, once.
  */
 import type { Clock } from '#engine/ops/clock.ts'

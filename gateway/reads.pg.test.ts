@@ -100,9 +100,12 @@ readTest('[RD2] a message deleted since is masked in every later read', async (b
   assert.deepEqual(row, { content: '', role: 'user' })
 })
 
-readTest('[RD3] people share a conversation or they do not', async (b, read) => {
+readTest('[RD3] people share a conversation or they do not; who has blocked one is a stranger', async (b, read) => {
   const [ann, bob, cid] = [await user('ann'), await user('bob'), await user('cid')]
   await makeRoom(b, 'dm', [ann, bob])
   assert.deepEqual([...(await read.sharing(ann, [bob, cid, ann]))].sort(), [ann, bob].sort())
   assert.deepEqual([...(await read.sharing(cid, [ann, bob]))], [])
+  await admin.pool.query('insert into blocks (blocker_id, blocked_id) values ($1, $2)', [ann, bob])
+  assert.deepEqual([...(await read.sharing(bob, [ann, bob]))], [bob])
+  assert.deepEqual([...(await read.sharing(ann, [bob]))], [bob], 'the blocker still sees')
 })

@@ -47,7 +47,7 @@ export interface Reads {
   answerText(answerId: string): Promise<string | undefined>
   /** The position of the last event that removed this user. */
   lastLeft(conversation: string, userId: string): Promise<number | undefined>
-  /** Which of `others` share a conversation with the user. */
+  /** Which of `others` share a conversation with the user and have not blocked them. */
   sharing(userId: string, others: readonly string[]): Promise<Set<string>>
 }
 
@@ -156,7 +156,8 @@ export function createReads(db: Sql, positions: Positions): Reads {
         `select distinct o.user_id from conversation_member o
            join conversation_member m on m.conversation_id = o.conversation_id and m.user_id = $1
            join conversation c on c.id = o.conversation_id and c.deleted_at is null
-         where o.user_id = any($2::uuid[])`,
+         where o.user_id = any($2::uuid[])
+           and not exists (select 1 from blocks b where b.blocker_id = o.user_id and b.blocked_id = $1)`,
         [userId, others],
       )
       return new Set(rows.map(r => r.user_id))
