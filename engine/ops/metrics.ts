@@ -56,6 +56,7 @@ export const metricSpecs = {
   },
   parley_password_hashes_total: { kind: 'counter', help: 'bcrypt comparisons and hashes.' },
   parley_rate_limited_total: { kind: 'counter', help: 'Refusals by limit.', labels: ['limit'] },
+  parley_login_failures: { kind: 'gauge', help: 'Accounts whose failed logins are remembered.' },
   parley_limiter_keys: { kind: 'gauge', help: 'Rates of one key in memory.' },
   // links
   parley_link_letters_total: { kind: 'counter', help: 'Letters on links, by direction.', labels: ['direction'] },

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
+import { openMetrics } from '#engine/ops/metrics.ts'
 import { loginDelayMs, loginDelayMsMax, loginFailuresKeptMs } from '#protos/limits.ts'
 import { createLoginDelay, delayOf } from './login-delay.ts'
 
@@ -9,7 +10,7 @@ function rig(scale = 1, keysMax = 3) {
   const clock = { mono: () => now }
   const wait = async (ms: number) => void waits.push(ms)
   const pass = (ms: number) => void (now += ms)
-  return { delay: createLoginDelay({ clock, scale, keysMax, wait }), waits, pass }
+  return { delay: createLoginDelay({ clock, metrics: openMetrics(), scale, keysMax, wait }), waits, pass }
 }
 
 test('S7 each failure in a row is told later than the one before, up to a limit, and a success ends the row', async () => {

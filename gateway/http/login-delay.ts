@@ -4,6 +4,7 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Clock } from '#engine/ops/clock.ts'
+import type { Metrics } from '#engine/ops/metrics.ts'
 import { limiterKeysMax, loginDelayMs, loginDelayMsMax, loginFailuresKeptMs } from '#protos/limits.ts'
 
 export interface LoginDelay {
@@ -20,11 +21,12 @@ export function delayOf(n: number, scale: number): number {
 
 export function createLoginDelay(options: {
   clock: Pick<Clock, 'mono'>
+  metrics: Metrics
   scale: number
   keysMax?: number
   wait?: (ms: number) => Promise<unknown>
 }): LoginDelay {
-  const { clock, scale, keysMax = limiterKeysMax, wait = sleep } = options
+  const { clock, metrics, scale, keysMax = limiterKeysMax, wait = sleep } = options
   /** In the order of the last failure. */
   const failures = new Map<string, { count: number; at: number }>()
 
@@ -35,9 +37,13 @@ export function createLoginDelay(options: {
       const count = known && now - known.at < loginFailuresKeptMs ? known.count + 1 : 1
       if (!failures.delete(account) && failures.size >= keysMax) failures.delete(failures.keys().next().value!)
       failures.set(account, { count, at: now })
+      metrics.parley_login_failures.set(failures.size)
       await wait(delayOf(count, scale))
     },
-    passed: account => void failures.delete(account),
+    passed(account) {
+      failures.delete(account)
+      metrics.parley_login_failures.set(failures.size)
+    },
     get size() {
       return failures.size
     },

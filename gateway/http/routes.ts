@@ -78,7 +78,7 @@ export function routesOf(deps: HttpDeps): RouteSpec[] {
       sessions,
       tokens,
       limiter,
-      loginDelay: createLoginDelay({ clock, scale: config.RATE_LIMIT_SCALE }),
+      loginDelay: createLoginDelay({ clock, metrics, scale: config.RATE_LIMIT_SCALE }),
       accessTtlS: config.ACCESS_TOKEN_TTL_S,
       now: () => clock.now(),
     }),
