@@ -6,13 +6,40 @@ import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { answered, asked, waiting } from './answers.ts'
-import { Person } from './person.ts'
+import { becomes, Person } from './person.ts'
 import { type Case, left, newcomer } from './stage.ts'
 
 const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8')
 const themes = ['light', 'dark', 'contrast']
 
 export const accessCases: Case[] = [
+  [
+    'a screen reader hears an answer in whole sentences and how it ended, or only what was chosen',
+    async stage => {
+      const anna = await newcomer(stage, 'Anna')
+      await anna.ask()
+      await hear(anna)
+      await asked(anna, 'help')
+      const hasEnd = async () => /^Done, \d+ words$/.test((await heard(anna)).at(-1) ?? '')
+      await becomes(hasEnd, true, 'its end')
+      const all = await heard(anna)
+      assert.match(all[0]!, /^I am Parley’s built-in model: small rules, no network/, all.join(' | '))
+      assert.ok(!all.some(sentence => /[*`#]{2}|\*/.test(sentence)), all.join(' | '))
+      for (const [choice, wanted] of [
+        ['Only their end', [all.at(-1)]],
+        ['Nothing', []],
+      ] as const) {
+        await anna.page.getByRole('button', { name: 'Your account' }).click()
+        await anna.page.getByRole('menuitemradio', { name: choice }).click()
+        await anna.page.keyboard.press('Escape')
+        await hear(anna)
+        await asked(anna, 'help')
+        await anna.page.waitForTimeout(300)
+        assert.deepEqual(await heard(anna), wanted, choice)
+      }
+      await left(stage, anna)
+    },
+  ],
   [
     'axe finds nothing on the pages of who comes, in any theme',
     async stage => {
@@ -86,6 +113,18 @@ export const accessCases: Case[] = [
     },
   ],
 ]
+
+/** From now on what is said politely is written down. */
+const hear = ({ page }: Person): Promise<void> =>
+  page.locator('#polite').evaluate(region => {
+    const view = region.ownerDocument.defaultView
+    view.heard = []
+    view.listener?.disconnect()
+    view.listener = new view.MutationObserver(() => view.heard.push(region.textContent))
+    view.listener.observe(region, { childList: true, characterData: true, subtree: true })
+  })
+const heard = ({ page }: Person): Promise<string[]> =>
+  page.locator('#polite').evaluate(region => region.ownerDocument.defaultView.heard)
 
 interface Violation {
   id: string

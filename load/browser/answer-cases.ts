@@ -21,6 +21,9 @@ export const answerCases: Case[] = [
       await answered(ada)
       assert.equal((await ada.texts())[0]?.trim(), 'What’s on my list?')
       assert.equal(await offers.filter({ hasText: 'Explain' }).count(), 0)
+      await ada.rows.last().getByRole('button', { name: 'Retry' }).click()
+      await becomes(() => ada.rows.filter({ hasText: 'Copy' }).count(), 2, 'the same question is asked once more')
+      assert.equal(await ada.row('What’s on my list?').locator('[data-tick]').count(), 2)
     },
   ],
   [

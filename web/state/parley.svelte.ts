@@ -8,6 +8,7 @@ import { Api, type ApiFailure, type Me } from '../wire/api.ts'
 import { Panes } from './panes.svelte.ts'
 import { Router } from './router.svelte.ts'
 import { Session } from './session.svelte.ts'
+import { Speech } from './speech.svelte.ts'
 import { Theme } from './theme.svelte.ts'
 
 const bootRetryMs = 2000
@@ -20,6 +21,7 @@ export class Parley {
   readonly api = new Api()
   readonly router = new Router()
   readonly theme = new Theme()
+  readonly speech = new Speech()
   readonly panes = new Panes()
   phase: 'starting' | 'out' | 'in' = $state('starting')
   session: Session | undefined = $state.raw()

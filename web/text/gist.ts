@@ -7,10 +7,12 @@
 const gistCharsMax = 160
 const endCharsMax = 80
 
-/** The beginning of a Markdown text as one plain line. Marks go only where they mark something. */
-export function gist(text: string): string {
+/** The beginning of a Markdown text as one plain line. */
+export const gist = (text: string): string => plain(text.slice(0, gistCharsMax * 2)).slice(0, gistCharsMax)
+
+/** A Markdown text as one plain line. Marks go only where they mark something. */
+export function plain(text: string): string {
   return text
-    .slice(0, gistCharsMax * 2)
     .replace(/^ {0,3}(?:```|~~~)[^\n]*$/gm, '')
     .replace(/^ {0,3}\|?[\s:|-]*-[\s:|-]*$/gm, '')
     .replace(/^ {0,3}(?:#{1,6}|>|[-+*]) +/gm, '')
@@ -20,7 +22,6 @@ export function gist(text: string): string {
     .replace(/\s*\|\s*/g, ' ')
     .replace(/\s+/g, ' ')
     .trim()
-    .slice(0, gistCharsMax)
 }
 
 /** The last words of a text, whole ones where it has any. */
