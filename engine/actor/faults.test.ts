@@ -4,6 +4,7 @@ import { test } from 'node:test'
 import { ann, ben, cat, dan, idOf } from '#engine/conversation/fixtures/scenario.ts'
 import { FaultyStore } from '#load/kit/journal-bench.ts'
 import { assistantId } from '#protos/ids.ts'
+import { shardOf } from '#protos/shard.ts'
 import { tokens, Worker } from './fixtures/world.ts'
 
 const room = idOf(1, 'c')
@@ -153,4 +154,114 @@ test('[T6] an answer survives lost statements: contiguous deltas, one ending', a
   assert.equal(done.frame['bytes'], Buffer.byteLength(text))
   assert.equal(text.split(' ').length, 13)
   assert.equal(w.log(room).filter(r => r.senderId === assistantId && r.kind === 'message.new').length, 1)
+})
+
+/** Positions that were taken twice: what rests on a head that nobody read again. */
+const headConflicts = async (w: Worker) => (await w.metrics.parley_head_conflict_total.get()).values[0]?.value ?? 0
+
+test('[A2] after a lost connection a head is read again before the next append: a failover may have gone back', async t => {
+  const { w, store } = faulty()
+  t.after(() => w.close())
+  await w.ask(ann, create)
+  await w.ask(ann, send(1))
+  await w.ask(ann, send(2))
+  const lost = w.database.events.get(room)!.pop()!
+  w.database.clients.delete(`${room}/${ann}/${lost.clientId}`)
+  store.discard()
+  assert.equal((await w.ask(ben, send(3)))['seq'], 4)
+  assert.equal(await headConflicts(w), 0)
+})
+
+test('[A2] under another epoch than the one it was read under a head is read again: others have written meanwhile', async t => {
+  const gate = Promise.withResolvers<void>()
+  let isHeld = false
+  const w = new Worker(undefined, {
+    store: inner => {
+      const commit = inner.commit.bind(inner)
+      inner.commit = async contributions => {
+        const result = await commit(contributions)
+        if (isHeld) await gate.promise
+        return result
+      }
+      return inner
+    },
+  })
+  t.after(() => w.close())
+  await w.ask(ann, create)
+  isHeld = true
+  const first = w.give(ann, send(1))
+  while (w.log(room).length < 3) await new Promise(go => setTimeout(go, 1))
+  // The shard goes and comes back while the answer of a statement that was stored is on its way.
+  const shard = shardOf(room)
+  const other = new Worker(w.database, { own: false })
+  t.after(() => other.close())
+  other.shards.set(shard, w.database.move(shard))
+  assert.equal((await other.ask(ben, send(2)))['seq'], 4)
+  w.shards.set(shard, w.database.move(shard))
+  w.registry.release([shard])
+  void w.registry.adopt([shard])
+  isHeld = false
+  gate.resolve()
+  assert.equal((await w.answered(first)).frame['seq'], 3)
+  assert.equal((await w.ask(ann, send(3)))['seq'], 5)
+  assert.equal(await headConflicts(w), 0)
+})
+
+test('[S5] sends that wait behind a refused one of their socket are refused with it, those of others are not', async t => {
+  const gate = Promise.withResolvers<void>()
+  let isFull = false
+  const w = new Worker(undefined, {
+    store: inner => {
+      const commit = inner.commit.bind(inner)
+      inner.commit = async contributions => {
+        if (!isFull) return commit(contributions)
+        await gate.promise
+        isFull = false
+        return { kind: 'full' }
+      }
+      return inner
+    },
+  })
+  t.after(() => w.close())
+  await w.ask(ann, create)
+  isFull = true
+  const refused = w.give(ann, send(1))
+  await new Promise(go => setTimeout(go, 20))
+  const behind = w.give(ann, send(2))
+  const others = w.give(ann, send(3), { socket: 2 })
+  gate.resolve()
+  for (const attempt of [refused, behind]) assert.equal((await w.answered(attempt)).frame.type, 'UNAVAILABLE')
+  assert.equal((await w.answered(others)).frame['seq'], 3)
+})
+
+test('[A1] what would wait too long at the pace of the last second is refused, a burst on an idle worker is not', async t => {
+  const slow = { ms: 0 }
+  const w = new Worker(undefined, {
+    store: inner => {
+      const commit = inner.commit.bind(inner)
+      inner.commit = async contributions => {
+        await new Promise(go => setTimeout(go, slow.ms))
+        return commit(contributions)
+      }
+      return inner
+    },
+  })
+  t.after(() => w.close())
+  await w.ask(ann, create)
+  const burst = async (n: number) => {
+    const attempts: string[] = []
+    for (let i = 0; i < 800; i++) {
+      // Several rooms: the bound of one sender in one is another.
+      const room = idOf(2 + (i % 4), 'c')
+      attempts.push(w.give(ann, { ...create, conversationId: room }, { socket: 0, attempt: idOf(n * 1000 + i, 'e') }))
+    }
+    return (await Promise.all(attempts.map(a => w.answered(a)))).filter(o => o.frame.type === 'OVERLOADED').length
+  }
+  await new Promise(go => setTimeout(go, 1100))
+  assert.equal(await burst(1), 0)
+  // 256 rows in 100 ms: 512 may wait.
+  slow.ms = 100
+  await new Promise(go => setTimeout(go, 1100))
+  await w.ask(ann, send(1))
+  assert.ok((await burst(2)) > 0)
 })

@@ -291,3 +291,16 @@ test('[T12] a shard that went while its open turns were being read leaves no act
   await adopted
   assert.equal(w.registry.stats().actors, 0)
 })
+
+test('[D2] a young actor looks ids up before it numbers them: a takeover is no row of failed statements', async t => {
+  const first = new Worker()
+  t.after(() => first.close())
+  await first.ask(ann, create())
+  for (let n = 1; n <= 5; n++) await first.ask(ann, send(n))
+  const next = new Worker(first.database)
+  t.after(() => next.close())
+  const answers = await Promise.all([1, 2, 3, 4, 5].map(n => next.ask(ann, send(n))))
+  assert.ok(answers.every(a => a['duplicate'] === true))
+  const { values } = await next.metrics.parley_commits_total.get()
+  assert.ok(!values.some(v => v.labels.outcome === 'duplicate'))
+})

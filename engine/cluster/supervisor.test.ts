@@ -21,7 +21,7 @@ function threads(t: TestContext, count: number, data: Record<string, unknown> = 
     clock: systemClock,
     log: silentLog,
     metrics,
-    stallMs: 600,
+    stallMs: 1200,
     onMessage: (_worker, message) => heard.push(message),
     onEnded: (worker, cause) => ends.push({ worker, cause }),
     onHopeless: worker => hopeless.push(worker),
@@ -83,5 +83,16 @@ test('[SUP3] stop lets tasks end by themselves and ends at once those that do no
   await supervisor.stop(300)
   const took = performance.now() - began
   assert.ok(took >= 250 && took < 2000, `${took} ms`)
+  assert.deepEqual(ends, [])
+})
+
+test('[SUP4] a pause of the whole process is no stall of its threads', async t => {
+  const { supervisor, ends, ups, heard } = threads(t, 1)
+  await until(() => ups(0) === 1, 'the thread')
+  // As after SIGCONT: all stood still, and the one that judges wakes first.
+  supervisor.post(0, { kind: 'stand', ms: 2200 })
+  for (const end = performance.now() + 1900; performance.now() < end; );
+  supervisor.post(0, { kind: 'echo', n: 1 })
+  await until(() => heard.some(m => m.kind === 'echo'), 'the thread again')
   assert.deepEqual(ends, [])
 })

@@ -168,3 +168,13 @@ test('[X3] in groups people are named, the assistant is itself', () => {
     ['sys', 'Ann: first', 'Ann: question', 'an answer', 'Ben: a later question'],
   )
 })
+
+test('[P1] whoever was removed and comes again begins anew, as the store has it', () => {
+  const s = Scenario.group()
+  for (let i = 1; i <= 3; i++) s.send(ann, `m${i}`, i)
+  s.as(ben, { type: 'receipt.read', seq: 6 })
+  s.as(ann, { type: 'member.remove', userId: ben })
+  assert.ok(!s.state.positions.has(ben))
+  s.as(ann, { type: 'member.add', userId: ben, role: 'member' })
+  assert.deepEqual(told(s.as(ben, { type: 'receipt.read', seq: 4 })), [[ben, 4, 4, 4]])
+})

@@ -84,6 +84,35 @@ export function journalContract(name: string, open: () => Promise<World>): void 
     await checkLog(b.world, neighbour)
   })
 
+  contract('J5 whoever brought a duplicate goes alone the next time, whoever waits before it', async b => {
+    const neighbours = Array.from({ length: 10 }, () => b.source())
+    const s = b.source()
+    await b.own(s, ...neighbours)
+    const first = s.send()
+    await settled(s)
+    // First in line, so that they are before it when all of it is taken again.
+    for (const n of neighbours) n.send()
+    s.send({ clientId: first })
+    s.send()
+    await settled(s, ...neighbours)
+    const after = b.store.commits.slice(2).filter(batch => batch.some(c => c.conversation === s.conversation))
+    assert.ok(after.length > 0)
+    for (const batch of after) assert.equal(batch.length, 1)
+  })
+
+  contract('J11 a database that takes no connections refuses what waits, which reached no statement', async b => {
+    const s = b.source()
+    await b.own(s)
+    s.send()
+    await settled(s)
+    b.store.connectFaults = Array.from({ length: 6 }, () => ({ code: '53300' }))
+    b.store.discard()
+    const id = s.send()
+    await settled(s)
+    assert.equal(s.answered.get(id), 'refused')
+    assert.equal(s.acked.size, 1)
+  })
+
   contract('J6 a row that can never be stored is refused alone', async b => {
     const [s, neighbour] = [b.source(), b.source()]
     await b.own(s, neighbour)

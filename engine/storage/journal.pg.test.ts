@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import { randomUUID } from 'node:crypto'
 import { after, before, test } from 'node:test'
+import { Client } from 'pg'
 import type { SideChange } from '#engine/actor/ports.ts'
 import { silentLog } from '#engine/ops/log.ts'
 import { checkLog, openBench, settled, until } from '#load/kit/journal-bench.ts'
@@ -312,6 +313,69 @@ test('J22 a statement with all parts, most of them empty, stores what it was giv
     assert.equal((await admin.pool.query('select 1 from blocks where blocker_id = $1', [ann])).rowCount, 1)
     await checkLog(world, s)
   } finally {
+    await b.close()
+  }
+})
+
+test('J24 a position that another owner filled while the outcome was unknown is not taken for ours', async () => {
+  const world = await openWorld()
+  const b = await openBench(world)
+  try {
+    const s = b.source()
+    await b.own(s)
+    s.send()
+    await settled(s)
+    b.store.faults.push('before')
+    b.store.connectFaults = Array.from({ length: 3 }, () => ({ code: 'ECONNREFUSED' }))
+    const id = s.send()
+    await until(() => b.store.commits.length === 2 && b.store.inFlight === 0, 'the statement is lost')
+    // The shard went to another, who wrote, and came back.
+    await admin.pool.query(
+      `with moved as (update shard set epoch = nextval('owner_epoch') where shard_id = $2 returning epoch)
+       insert into event (conversation_id, seq, message_id, kind, sender_id, client_id, body_hash, body, epoch, created_at)
+       select $1, 2, uuidv7(), 'message.new', uuidv7(), uuidv7(), '', '{"role": "user"}', epoch, now() from moved`,
+      [s.conversation, s.shard],
+    )
+    await admin.pool.query(`update shard set epoch = nextval('owner_epoch') where shard_id = $1`, [s.shard])
+    await settled(s)
+    assert.equal(s.answered.get(id), 'stored')
+    const log = await world.log(s.conversation)
+    assert.deepEqual([log.length, log[2]!.clientId], [3, id])
+  } finally {
+    await b.close()
+  }
+})
+
+test('J25 a server that became read-only refuses, and its address is asked for again', async () => {
+  const world = await openWorld()
+  const b = await openBench(world)
+  const name = (await admin.pool.query<{ name: string }>('select current_database() as name')).rows[0]!.name
+  const readOnly = (is: 'on' | 'off') =>
+    admin.pool.query(`alter database ${name} set default_transaction_read_only = ${is}`)
+  try {
+    const s = b.source()
+    await b.own(s)
+    s.send()
+    await settled(s)
+    await readOnly('on')
+    b.store.discard()
+    const { generation } = b.journal
+    const id = s.send()
+    await settled(s)
+    assert.equal(s.answered.get(id), 'refused')
+    assert.ok(b.journal.generation > generation)
+    // The pool's own connections are from before.
+    const fresh = new Client({ connectionString: database.url })
+    await fresh.connect()
+    await fresh.query('set default_transaction_read_only = off')
+    await fresh.query(`alter database ${name} set default_transaction_read_only = off`)
+    await fresh.end()
+    b.store.discard()
+    const later = s.send()
+    await settled(s)
+    assert.equal(s.answered.get(later), 'stored')
+  } finally {
+    await readOnly('off').catch(() => {})
     await b.close()
   }
 })
