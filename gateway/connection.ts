@@ -7,11 +7,11 @@ import type { EngineClient } from '#engine/client/port.ts'
 import type { Clock } from '#engine/ops/clock.ts'
 import type { Log } from '#engine/ops/log.ts'
 import type { Metrics } from '#engine/ops/metrics.ts'
-import type { ClientFrame } from '#protos/catalogue.ts'
+import type { ClientFrame, FleetingFrame } from '#protos/catalogue.ts'
 import { type CloseCode, closeCodes, type ErrorCode, errorCodes, errorFields, type Failure } from '#protos/errors.ts'
 import { parseId } from '#protos/ids.ts'
 import { type Label, letterFlags } from '#protos/letter.ts'
-import { readyMsMax } from '#protos/limits.ts'
+import { readyMsMax, refusalLinesPerSecondMax } from '#protos/limits.ts'
 import { mentionsAssistant } from '#protos/mention.ts'
 import { type Asked, askedOf } from './asked.ts'
 import { frameText, unsentBytes, writeFrames, writeLeft } from './framing.ts'
@@ -80,6 +80,8 @@ export class Connection implements Wire {
   /** Of /ws/chat: undefined when the upgrade asked for no room. */
   #convId: string | undefined
   #isEnded = false
+  #linesFrom = 0
+  #lines = 0
 
   constructor(
     deps: ConnectionDeps,
@@ -301,16 +303,17 @@ export class Connection implements Wire {
   /** An ack or error for one of this socket's commands. */
   answered(label: Label, body: Uint8Array): void {
     if (this.#isEnded) return
-    const { clock, metrics } = this.#deps
+    const { clock, log, metrics } = this.#deps
     const sent = this.#sent?.get(label.attempt)
     this.#sent?.delete(label.attempt)
     this.outbox.control(frameText(body))
     const isAck = body.length > 13 && body[9] === 0x61 && body[10] === 0x63 && body[11] === 0x6b
     if (sent?.clientMessageId !== undefined && isAck) metrics.parley_send_ms.observe(clock.mono() - sent.readAt)
+    if (isAck) log.debug('a frame was answered', { traceId: label.trace, convId: label.conversation })
     if (isAck && !(label.flags & letterFlags.restart)) return
-    const frame = JSON.parse(Buffer.from(body).toString()) as { type: string; code: ErrorCode; retryAfterMs?: number }
+    const frame = JSON.parse(Buffer.from(body).toString()) as FleetingFrame<'ack' | 'error'>
     if (frame.type !== 'error') return
-    metrics.parley_errors_total.inc({ class: errorCodes[frame.code].class, code: frame.code })
+    this.#refusal(frame.code, frame, frame.conversationId)
     if (sent?.clientMessageId === undefined || !loadCodes.includes(frame.code)) return
     this.#refused(sent.conversation, sent.clientMessageId, frame.code, frame.retryAfterMs ?? pendingRetryMs)
   }
@@ -332,11 +335,32 @@ export class Connection implements Wire {
     return { ...asked, traceId: asked.traceId ?? this.#deps.clock.id() }
   }
 
+  /** One line for each refusal, without the frame; a flood of them is the metric's. */
+  #refusal(code: ErrorCode, { requestId, traceId }: Asked, conversationId: string | undefined): void {
+    const { clock, log, metrics } = this.#deps
+    metrics.parley_errors_total.inc({ class: errorCodes[code].class, code })
+    const at = clock.mono()
+    if (at - this.#linesFrom >= 1000) {
+      this.#linesFrom = at
+      this.#lines = 0
+    }
+    if (++this.#lines > refusalLinesPerSecondMax) return
+    const userId = this.session.principal?.userId
+    log.info('a frame was refused', {
+      ...(requestId === undefined ? {} : { requestId }),
+      ...(traceId === undefined ? {} : { traceId }),
+      ...(userId === undefined ? {} : { userId }),
+      ...(conversationId === undefined ? {} : { convId: conversationId }),
+      code,
+    })
+  }
+
   #error(failure: Failure, asked: Asked, conversationId?: string): void {
-    this.#deps.metrics.parley_errors_total.inc({ class: errorCodes[failure.code].class, code: failure.code })
+    const answering = this.#answering(asked)
+    this.#refusal(failure.code, answering, conversationId)
     this.#send({
       type: 'error',
-      ...this.#answering(asked),
+      ...answering,
       ...(conversationId === undefined ? {} : { conversationId }),
       ...errorFields(failure),
     })
@@ -348,7 +372,10 @@ export class Connection implements Wire {
 
   #close(code: CloseCode, reason: string): void {
     this.outbox.close()
-    this.#deps.metrics.parley_sockets_closed_total.inc({ code: String(code) })
+    const { log, metrics } = this.#deps
+    metrics.parley_sockets_closed_total.inc({ code: String(code) })
+    const userId = this.session.principal?.userId
+    if (code !== 1012) log.info('a socket was closed', { code, ...(userId === undefined ? {} : { userId }) })
     this.ws.close(code, reason)
     this.#cleanUp()
   }

@@ -16,7 +16,11 @@ let neighbour: TestClient
 const open: RawSocket[] = []
 
 before(async () => {
-  stack = await startStack({ RATE_LIMIT_SCALE: '1', CORS_ALLOWED_ORIGINS: 'https://other.example.org' })
+  stack = await startStack({
+    RATE_LIMIT_SCALE: '1',
+    LOG_LEVEL: 'info',
+    CORS_ALLOWED_ORIGINS: 'https://other.example.org',
+  })
   alice = await stack.user('alice')
   neighbour = await openClient(stack.url, { token: alice.token })
 })
@@ -234,6 +238,34 @@ describe('F frames of an authenticated socket', () => {
     await until(() => raw.texts.some(t => t.includes('pong')))
     raw.write(rawFrame('NaN'))
     assert.equal(await raw.closed, 4400)
+  })
+
+  test('P-07 a refused frame leaves one line that its ids find, and nothing of it', async () => {
+    const raw = await authenticated()
+    const id = '11111111-1111-7111-8111-111111111111'
+    const asked = { requestId: 'find-me', traceId: 'by-this' }
+    for (const frame of [
+      { type: 'message.send', conversationId: id, clientMessageId: id, content: 'canary', role: 'x', ...asked },
+      { type: 'message.send', conversationId: id, clientMessageId: id, content: 'canary', ...asked },
+      { type: 'room.join', conversationId: id, ...asked },
+    ]) {
+      raw.write(rawFrame(JSON.stringify(frame)))
+      await until(() => raw.texts.filter(t => t.includes('find-me')).length > 0)
+      raw.texts.splice(1)
+    }
+    const lines = stack.gateway
+      .tail()
+      .split('\n')
+      .filter(line => line.includes('find-me'))
+    assert.deepEqual(
+      lines.map(line => JSON.parse(line)).map(l => [l.traceId, l.convId, l.userId, l.code]),
+      [
+        ['by-this', id, alice.id, 'VALIDATION'],
+        ['by-this', id, alice.id, 'NOT_FOUND'],
+        ['by-this', id, alice.id, 'NOT_FOUND'],
+      ],
+    )
+    assert.ok(!stack.gateway.tail().includes('canary'))
   })
 
   test('S7 10 000 tiny frames in one packet: 50 are served, the rest RLIMIT, the socket stays', async () => {

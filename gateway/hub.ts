@@ -168,6 +168,9 @@ export class Hub implements EngineSink {
       if (seat?.isReplaying) this.rooms.replayBroken(seat)
       if (frame.type === 'error') {
         this.#deps.metrics.parley_errors_total.inc({ class: errorCodes[frame.code].class, code: frame.code })
+        const { requestId, traceId = label.trace, code } = frame
+        const asked = { traceId, ...(requestId === undefined ? {} : { requestId }) }
+        this.#deps.log.info('a join was refused', { ...asked, userId: peer.userId, convId: join.conversation, code })
       }
       const isConvId = join.isImplicit && frame.type === 'error'
       peer.outbox.control(frameText(isConvId ? JSON.stringify({ ...frame, field: 'convId' }) : body))

@@ -52,6 +52,8 @@ export const silentMsMax = 30_000
 export const sweepEveryMs = 250
 /** A round that comes later than this was a pause of our own: nobody is called silent for it. */
 export const sweepLateMs = 2000
+/** Lines in the log about refused frames of one socket; what goes beyond is counted by a metric. */
+export const refusalLinesPerSecondMax = 10
 export const badFramesMax = 5
 export const badFramesWindowMs = 10_000
 export const framesPerSecondMax = 50
