@@ -296,7 +296,13 @@ export class Connection implements Wire {
     })
     if (taken.taken) return
     this.peer.joins.delete(attempt)
-    const failure: Failure = { code: 'RLIMIT', message: 'Too many requests wait.', retryAfterMs: pendingRetryMs }
+    const field = isImplicit ? { field: 'convId' } : {}
+    const failure: Failure = {
+      code: 'RLIMIT',
+      message: 'Too many requests wait.',
+      retryAfterMs: pendingRetryMs,
+      ...field,
+    }
     this.#error(failure, askedOf(frame), frame.conversationId)
   }
 

@@ -108,6 +108,13 @@ test('H9 a room that was left before its join was answered is not joined, one jo
     got.map(f => f.type),
     ['room.joined', 'room.joined', 'typing'],
   )
+  got.length = 0
+  join(attempt)
+  const on = label(letterKinds.answer, { socket: 1, attempt, conversation })
+  hub.answer(on, Buffer.from(JSON.stringify({ type: 'resync_required', reason: 'ahead' })))
+  typing()
+  await written(() => got.length >= 1)
+  assert.deepEqual(got, [{ type: 'resync_required', reason: 'ahead' }], 'one that ended so is not joined any more')
 })
 
 /** A turn of the event loop writes; a busy machine takes its time for one. One more turn shows what should not come. */

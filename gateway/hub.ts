@@ -166,6 +166,8 @@ export class Hub implements EngineSink {
     const seat = peer.seats.get(join.conversation)
     if (frame.type !== 'room.joined') {
       if (seat?.isReplaying) this.rooms.replayBroken(seat)
+      // Told to read history first, the client counts itself as not joined, also where it was before.
+      if (seat && frame.type === 'resync_required') unjoin(seat)
       if (frame.type === 'error') {
         this.#deps.metrics.parley_errors_total.inc({ class: errorCodes[frame.code].class, code: frame.code })
         const { requestId, traceId = label.trace, code } = frame
