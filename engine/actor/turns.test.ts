@@ -362,3 +362,23 @@ test('[T12] a turn whose start was stored while no others begin runs to its end'
   const done = await w.until(o => o.frame.type === 'chat.done')
   assert.equal(done.frame['finish'], 'stop')
 })
+
+test('[T6] the first delta is stored at once, later ones gather: many small ones cost few rows', async t => {
+  const w = new Worker()
+  t.after(() => w.close())
+  w.provider.script = async function* () {
+    for (let i = 0; i < 100; i++) {
+      yield { kind: 'delta', text: `${i} ` }
+      await sleep(2)
+    }
+    yield end
+  }
+  await w.ask(ann, ai())
+  await w.ask(ann, ask(1))
+  const began = await w.until(o => o.frame.type === 'chat.stream')
+  assert.equal(began.frame['content'], '0 ')
+  await w.until(o => o.frame.type === 'chat.done')
+  const shown = w.out.filter(o => o.frame.type === 'chat.stream').length
+  // 100 deltas in 200 ms and more, one row in 40 ms.
+  assert.ok(shown > 1 && shown <= 50, `${shown}`)
+})

@@ -154,7 +154,9 @@ test('[P6] without usage the counts are estimated and say so, and waiting for th
       const provider = providerAt(base)
       const first = await turn(provider)
       assert.deepEqual(first.end.tokens, { input: 3, output: 2, total: 5, estimated: true })
+      const began = performance.now()
       const second = await turn(provider)
+      assert.ok(performance.now() - began < 1500, 'the turn’s own limit is 3 s')
       assert.equal(second.end.finish, 'stop')
       assert.equal(second.end.tokens.estimated, true)
     },

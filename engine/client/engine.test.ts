@@ -8,7 +8,14 @@ import { test } from 'node:test'
 import type { Delivery } from '#engine/actor/ports.ts'
 import { systemClock } from '#engine/ops/clock.ts'
 import { label, letterFlags, letterKinds } from '#protos/letter.ts'
-import { holdMs, linkCreditBytes, linkKeepaliveMs, linkSilentMs, shardCount } from '#protos/limits.ts'
+import {
+  holdMs,
+  linkCreditBytes,
+  linkKeepaliveMs,
+  linkSilentMs,
+  sendsPendingPerGatewayBytesMax,
+  shardCount,
+} from '#protos/limits.ts'
 import {
   cleanup,
   conversation,
@@ -173,6 +180,26 @@ test('L7 a shard that moves to another worker takes its unanswered commands alon
   assert.ok(second.got.every(g => (g.label.flags & letterFlags.resend) !== 0))
 })
 
+test('L7 of two owners that answer only the one that was asked last is believed', async () => {
+  const first = await startWorker(everyShard(1))
+  const late: Delivery[] = []
+  first.onCommand = delivery => late.push(delivery) > 0
+  const second = await startWorker(everyShard(2))
+  const held: Delivery[] = []
+  second.onCommand = delivery => held.push(delivery) > 0
+  const gateway = await startGateway(first.addr, 1)
+  gateway.send(1)
+  await until('the first has it', () => late.length === 1)
+  gateway.route(second.addr, 2)
+  await until('the second has it', () => held.length === 1)
+  // It was stored by nobody here, says the one that does not own it any more; the other may store it yet.
+  first.ack(late[0]!)
+  await pause(100)
+  assert.deepEqual(gateway.answers, [])
+  second.ack(held[0]!)
+  await until('the answer', () => gateway.answers.length === 1)
+})
+
 test('L8 an actor that gives a letter back after a fence leaves it in doubt: its replay is looked up', async () => {
   const worker = await startWorker(everyShard(1))
   const gateway = await startGateway(worker.addr, 1)
@@ -278,6 +305,11 @@ test('L12 unanswered commands are bounded per conversation and per socket', asyn
   assert.deepEqual(gateway.send(0, { ...other, conversation: user }), { taken: false, reason: 'socket' })
   gateway.client.closeSocket(1)
   assert.equal(gateway.send(256).taken, true)
+  // Of all together the bytes are bounded too. Nobody reads this body, for no owner is known.
+  const huge = { socket: 0, body: { length: sendsPendingPerGatewayBytesMax - 5 * 1024 * 1024 } as Uint8Array }
+  assert.equal(gateway.send(0, huge).taken, true)
+  const more = { socket: 11, body: Buffer.alloc(3 * 1024 * 1024) }
+  assert.deepEqual(gateway.send(0, more), { taken: false, reason: 'gateway' })
 })
 
 test('L13 attach answers heads that differ only, and facts reach those that attached', async () => {
