@@ -30,7 +30,8 @@ export class Seat {
   /** Nothing above this is for this peer: it was removed there. */
   until = Number.POSITIVE_INFINITY
   isJoined = false
-  /** The head that the last join told. */
+  /** The head that the first join told since it was not joined, and the last. */
+  joinedSince = 0
   joinedHead = 0
   /** Between the first replayed event and room.joined. */
   isReplaying = false

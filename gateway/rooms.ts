@@ -210,6 +210,7 @@ export class Rooms {
     after: number | undefined,
     stream: { answerId: string; bytes: number } | undefined,
   ): void {
+    if (!seat.isJoined) seat.joinedSince = headSeq
     seat.isJoined = true
     seat.joinedHead = headSeq
     seat.streamsPast.clear()
@@ -275,7 +276,8 @@ export class Rooms {
     if (room.dones.size > answersKeptMax) room.dones.delete(room.dones.keys().next().value!)
     if (room.streamId === done.answerId) room.streamId = ''
     for (const seat of room.seats) {
-      if (!seat.isJoined) continue
+      // Whoever joined after the answer was stored has it as an event; a chat.done made from the log comes late.
+      if (!seat.isJoined || seat.joinedSince >= done.seq) continue
       seat.dones.push(done)
       if (!seat.isReplaying) this.#releaseDones(seat)
     }
