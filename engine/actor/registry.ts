@@ -219,6 +219,7 @@ export function createRegistry(deps: RegistryDeps): Registry {
     metrics.parley_turns.set({ state: 'queued' }, found.turnsQueued)
     metrics.parley_turns.set({ state: 'waiting' }, found.turnsWaiting)
     metrics.parley_delta_backlog_bytes.set(context.backlog.size)
+    metrics.parley_segment_runs.set(leftovers.size)
   }
 
   /** What a busy conversation may remember shrinks when many are busy: the worker's memory is one. */

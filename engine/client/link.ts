@@ -184,8 +184,15 @@ export function createLink(deps: LinkDeps): WorkerLink {
   /** A connection, nothing said on it: when it stands, the link is made again over it. */
   function tryDirect(now: Standing): void {
     if (standing !== now) return
-    const { credentials, options: own } = deps.identity.client()
-    const client = new Client(addr, credentials, { ...options, ...own })
+    let client: Client
+    try {
+      const { credentials, options: own } = deps.identity.client()
+      client = new Client(addr, credentials, { ...options, ...own })
+    } catch (error) {
+      log.error('the certificates cannot be used', { err: error })
+      probe = setTimeout(() => tryDirect(now), hopProbeMs)
+      return
+    }
     client.waitForReady(Date.now() + linkConnectMs, error => {
       client.close()
       if (standing !== now) return

@@ -165,6 +165,7 @@ export const metricSpecs = {
     help: 'Tools that a further MCP server lists, by state: accepted, or waiting for the operator.',
     labels: ['server', 'state'],
   },
+  parley_segment_runs: { kind: 'gauge', help: 'Ended turns whose stored pieces wait to be removed.' },
   parley_delta_backlog_bytes: { kind: 'gauge', help: 'Answer text read from the provider and not yet stored.' },
   // soft store
   parley_soft_ms: { kind: 'histogram', help: 'A call to the soft store, ms.', buckets: latencyMs },

@@ -39,8 +39,15 @@ export async function openHop(stream: Stream, deps: HopDeps): Promise<(() => voi
     fail(stream, status.NOT_FOUND, 'no engine listens there')
     return undefined
   }
-  const own = identity.client()
-  const client = new Client(addr, own.credentials, { ...options, ...own.options })
+  let client: Client
+  try {
+    const own = identity.client()
+    client = new Client(addr, own.credentials, { ...options, ...own.options })
+  } catch {
+    // Certificates are being replaced at this moment; the gateway dials again.
+    fail(stream, status.UNAVAILABLE, 'the certificates cannot be used')
+    return undefined
+  }
   const { path, requestSerialize, responseDeserialize } = linkService.link
   const onward = client.makeBidiStreamRequest(path, requestSerialize, responseDeserialize)
   let isOver = false
