@@ -1,6 +1,7 @@
 /** What the app costs before anything is seen, as it is served: bytes over the wire, and what moves while it is put in place. */
 import assert from 'node:assert/strict'
 import { gzipSync } from 'node:zlib'
+import { Person } from './person.ts'
 import type { Case } from './stage.ts'
 
 /** gzip, bytes. */
@@ -49,14 +50,15 @@ export const sizeCases: Case[] = [
   [
     'on a phone a menu is a sheet, and a press beside it closes it and does nothing else',
     async stage => {
-      const phone = await stage.browser.newContext({
+      const phone = await Person.open(stage.browser, stage.url, 'Ada', {
         viewport: { width: 360, height: 740 },
         hasTouch: true,
         isMobile: true,
-        storageState: await stage.ada.context.storageState(),
       })
-      const page = await phone.newPage()
+      // A session of its own: a copy of another's would end both.
+      const { page } = phone
       await page.goto(`${stage.url}/app`)
+      await phone.signIn()
       await page.getByRole('button', { name: 'New conversation' }).click()
       const menu = page.getByRole('menu')
       await menu.waitFor()
@@ -68,7 +70,8 @@ export const sizeCases: Case[] = [
       await page.mouse.click(first.x + first.width / 2, first.y + first.height / 2)
       await menu.waitFor({ state: 'detached' })
       assert.match(page.url(), /\/app$/, 'the row under the finger did not open')
-      await phone.close()
+      phone.check()
+      await phone.context.close()
     },
   ],
 ]

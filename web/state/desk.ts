@@ -110,6 +110,11 @@ export class Desk {
     if (seq <= room.readSeq) return
     room.read(seq)
     this.#ports.rooms.keeper.changed(room)
+    this.sayRead(room)
+  }
+
+  /** Tells the server how far this conversation was read, within a second. */
+  sayRead(room: Room): void {
     if (this.#readTimers.has(room)) return
     const send = () => {
       this.#readTimers.delete(room)

@@ -6,6 +6,7 @@ import type { DurableFrame, FleetingFrame, ServerFrame } from '#protos/catalogue
 import { reasonOf, t } from '../i18n/t.ts'
 import type { Outbox } from '../store/outbox.ts'
 import type { WireEffect } from '../wire/wire.ts'
+import type { Desk } from './desk.ts'
 import type { People } from './people.svelte.ts'
 import type { Rooms } from './rooms.svelte.ts'
 import type { Tasks } from './tasks.svelte.ts'
@@ -16,6 +17,7 @@ export interface Hands {
   people: People
   outbox: Outbox
   tasks: Tasks
+  desk: Desk
 }
 
 /** The outcome of a send. */
@@ -103,12 +105,17 @@ export function deliver(hands: Hands, frame: ServerFrame): void {
   }
 }
 
-function ready({ rooms, tasks }: Hands, frame: FleetingFrame<'ready'>): void {
+function ready({ rooms, desk, tasks }: Hands, frame: FleetingFrame<'ready'>): void {
   rooms.clockAheadMs = Date.parse(frame.serverTime) - Date.now()
   tasks.refresh()
   const here = new Set([...frame.conversations, ...frame.others].map(c => c.id))
   for (const room of rooms.all.values()) if (room.isKnown && !here.has(room.id)) room.isRemoved = true
-  for (const c of frame.conversations) rooms.get(c.id).head(c)
+  for (const c of frame.conversations) {
+    const room = rooms.get(c.id)
+    room.head(c)
+    // What was read while nobody could be told, before a reload too.
+    if (c.readSeq !== undefined && c.readSeq < room.readSeq) desk.sayRead(room)
+  }
   void rooms.readList()
   // What could not be read while nobody answered is read now.
   if (rooms.current?.loaded === 'failed') void rooms.open(rooms.current.id)

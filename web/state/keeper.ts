@@ -3,7 +3,7 @@
  * events of opened conversations, the answer so far. Refuses to keep what was taken back or what one is no longer in.
  */
 import type { ServerFrame } from '#protos/catalogue.ts'
-import type { Archive, KeptHistory, KeptRoom } from '../store/archive.ts'
+import { type Archive, type KeptHistory, type KeptRoom, roomsKeptMax } from '../store/archive.ts'
 import type { People } from './people.svelte.ts'
 import type { Room } from './room.svelte.ts'
 
@@ -74,7 +74,10 @@ export class Keeper {
   #keep(): void {
     clearTimeout(this.#timer)
     this.#timer = undefined
-    const listed = [...this.#listed].filter(room => room.isKnown && !room.isRemoved)
+    const listed = [...this.#listed]
+      .filter(room => room.isKnown && !room.isRemoved)
+      .sort((a, b) => (a.activity < b.activity ? 1 : -1))
+      .slice(0, roomsKeptMax)
     if (listed.length > 0) void this.#archive.keepRooms(listed.map(keptOf)).catch(full)
     for (const room of this.#read) {
       if (room.loaded === 'yes') void this.#archive.keepHistory(historyOf(room), Date.now()).catch(full)

@@ -130,7 +130,7 @@ export class Room {
     this.isRemoved = false
     this.headSeq = Math.max(this.headSeq, c.headSeq)
     if (c.readSeq !== undefined) this.readSeq = Math.max(this.readSeq, c.readSeq)
-    if (c.unread !== undefined) this.unread = c.unread
+    if (c.unread !== undefined) this.unread = this.#unreadBy(c.unread, c.readSeq)
     if (this.loaded === 'missing') this.loaded = 'no'
   }
 
@@ -147,7 +147,7 @@ export class Room {
     this.readSeq = Math.max(this.readSeq, dto.read_seq)
     if (dto.head_seq >= this.headSeq) {
       this.headSeq = dto.head_seq
-      this.unread = dto.read_seq < this.readSeq ? this.#countUnread() : dto.unread
+      this.unread = this.#unreadBy(dto.unread, dto.read_seq)
     }
     const m = dto.last_message
     if (m && m.seq >= (this.last?.seq ?? 0)) this.last = previewOf(m)
@@ -254,6 +254,11 @@ export class Room {
   read(seq: number): void {
     this.readSeq = Math.max(this.readSeq, seq)
     this.unread = this.#countUnread()
+  }
+
+  /** What the server counts; where more was read here than it knows of, no more than can be left. */
+  #unreadBy(unread: number, readSeq = this.readSeq): number {
+    return readSeq < this.readSeq ? Math.min(unread, Math.max(0, this.headSeq - this.readSeq)) : unread
   }
 
   #countUnread(): number {
