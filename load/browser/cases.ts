@@ -8,6 +8,7 @@ import { answerCases } from './answer-cases.ts'
 import { dialogueCases } from './dialogue-cases.ts'
 import { foreignCases } from './foreign-cases.ts'
 import { keyCases } from './key-cases.ts'
+import { noticeCases } from './notice-cases.ts'
 import { offlineCases } from './offline-cases.ts'
 import { becomes, Person, password } from './person.ts'
 import { sizeCases } from './size-cases.ts'
@@ -324,6 +325,7 @@ export const cases: Case[] = [
   ...toolCases,
   ...dialogueCases,
   ...offlineCases,
+  ...noticeCases,
   ...keyCases,
   ...foreignCases,
   ...accessCases,

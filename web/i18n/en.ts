@@ -48,6 +48,8 @@ export const en = {
   'speech.sentences': 'Each sentence',
   'speech.ends': 'Only their end',
   'speech.off': 'Nothing',
+  'notify.switch': 'Notifications',
+  'notify.forbidden': 'This browser doesn’t allow notifications. Allow them in its settings for this page.',
   'theme.system': 'System',
   'theme.light': 'Light',
   'theme.dark': 'Dark',

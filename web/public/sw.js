@@ -60,3 +60,16 @@ async function keep(answer) {
     if (pathname !== page && !named.includes(pathname)) await cache.delete(pathname)
   }
 }
+
+/** A press on a notification opens its conversation, in a window that is there. */
+addEventListener('notificationclick', event => {
+  event.notification.close()
+  event.waitUntil(go(event.notification.data.open))
+})
+
+async function go(path) {
+  const [window] = await clients.matchAll({ type: 'window' })
+  if (!window) return clients.openWindow(path)
+  await window.focus()
+  window.postMessage({ open: path })
+}

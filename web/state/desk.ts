@@ -8,6 +8,7 @@ import { type Outbox, outboxMax } from '../store/outbox.ts'
 import type { Api } from '../wire/api.ts'
 import { newId } from '../wire/id.ts'
 import type { Outgoing, WireEvent } from '../wire/wire.ts'
+import type { Notifier } from './notifier.svelte.ts'
 import type { Room } from './room.svelte.ts'
 import type { Rooms } from './rooms.svelte.ts'
 import { pendingOf } from './rows.ts'
@@ -17,6 +18,7 @@ const draftMs = 300
 
 interface DeskPorts {
   rooms: Rooms
+  notifier: Notifier
   outbox: Outbox
   api: Api
   tell(event: WireEvent): void
@@ -110,6 +112,7 @@ export class Desk {
     if (seq <= room.readSeq) return
     room.read(seq)
     this.#ports.rooms.keeper.changed(room)
+    this.#ports.notifier.read(room.id, seq)
     this.sayRead(room)
   }
 

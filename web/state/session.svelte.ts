@@ -12,6 +12,7 @@ import { followPage } from '../wire/page.ts'
 import type { WireEvent } from '../wire/wire.ts'
 import { Desk } from './desk.ts'
 import { deliver, settle } from './intake.ts'
+import { Notifier } from './notifier.svelte.ts'
 import { People } from './people.svelte.ts'
 import { Rooms } from './rooms.svelte.ts'
 import type { Router } from './router.svelte.ts'
@@ -35,6 +36,7 @@ export class Session {
   readonly desk: Desk
   readonly tasks: Tasks
   readonly toasts = new Toasts()
+  readonly notifier: Notifier
   line: Line = $state.raw({ phase: 'off', isOffline: false })
   /** Too long without a connection to say who is there and who writes. */
   isInDoubt = $state(false)
@@ -56,7 +58,8 @@ export class Session {
     const { people, outbox } = this
     const isReady = () => this.line.phase === 'ready'
     this.rooms = new Rooms({ api, router, me, people, outbox, archive: this.#archive, isReady, tell })
-    this.desk = new Desk({ rooms: this.rooms, outbox, api, tell })
+    this.notifier = new Notifier({ rooms: this.rooms, router, people, me })
+    this.desk = new Desk({ rooms: this.rooms, notifier: this.notifier, outbox, api, tell })
     this.tasks = new Tasks(api, me.id)
     this.#connection = new Connection(socketUrl(), {
       refresh: async () => {
@@ -68,6 +71,7 @@ export class Session {
         if (effect.type === 'deliver') {
           deliver(this, effect.frame)
           this.rooms.keeper.saw(effect.frame)
+          this.notifier.saw(effect.frame)
         } else if (effect.type === 'ended') this.#onend(effect.code)
         else settle(this, effect)
       },
@@ -123,6 +127,7 @@ export class Session {
     this.disconnect()
     this.desk.dispose()
     this.tasks.dispose()
+    this.notifier.dispose()
     this.rooms.keeper.dispose()
     await this.#database.close()
   }
