@@ -9,6 +9,7 @@ import { Client, Pool } from 'pg'
 import { type TestDatabase, testDatabase } from '#load/kit/postgres.ts'
 import { checkServerFrame } from '#protos/catalogue.ts'
 import { createEngineClient } from './client/engine.ts'
+import { deafSink } from './client/fixtures/deaf-sink.ts'
 import type { CommandIn, EngineClient } from './client/port.ts'
 import { type FromWorker, processMono, type ToWorker } from './control.ts'
 import { systemClock } from './ops/clock.ts'
@@ -111,16 +112,11 @@ before(async () => {
       ),
   })
   await client.start({
+    ...deafSink,
     answer: (_, body) => void answers.push(frameOf(body)),
     replay: (_, body) => void replays.push(frameOf(body)),
     fact: (_, body) => void facts.push(frameOf(body)),
-    delta() {},
-    done() {},
-    typing() {},
-    receipt() {},
-    user() {},
     head: (id, head) => void heads.push([id, head]),
-    usersDoubtful() {},
     position: () => facts.length,
   })
 })

@@ -12,8 +12,8 @@ import { label, letterKinds } from '#protos/letter.ts'
 import { cutOffMs, hopProbeMs, shardCount, suspectAfterMs, suspectEveryMs } from '#protos/limits.ts'
 import { shardOf } from '#protos/shard.ts'
 import { createEngineClient } from './engine.ts'
+import { deafSink } from './fixtures/deaf-sink.ts'
 import type { WorkerLink } from './link.ts'
-import type { EngineSink } from './port.ts'
 import { createReach } from './reach.ts'
 
 const conversation = '0190a5a0-0000-7000-8000-000000000001'
@@ -93,20 +93,6 @@ async function startDoor(addr: string) {
   return door
 }
 
-const sinkOf = (answer: () => void): EngineSink => ({
-  answer,
-  replay() {},
-  fact() {},
-  delta() {},
-  done() {},
-  typing() {},
-  receipt() {},
-  user() {},
-  head() {},
-  usersDoubtful() {},
-  position: () => 0,
-})
-
 async function until(holds: () => boolean, what: string, ms = 10_000): Promise<void> {
   const began = performance.now()
   while (!holds()) {
@@ -147,7 +133,7 @@ test('[REACH1] a worker that is not reached is served over another one, and dire
       })),
   })
   cleanup.push(() => client.close())
-  await client.start(sinkOf(() => answers++))
+  await client.start({ ...deafSink, answer: () => answers++ })
   const send = () =>
     client.command({
       conversation,
@@ -196,7 +182,7 @@ test('[REACH2] a stream is passed on to living engines only', async () => {
       })),
   })
   cleanup.push(() => client.close())
-  await client.start(sinkOf(() => undefined))
+  await client.start(deafSink)
   await until(() => closed.refused >= 4, 'a few tries')
   assert.equal(owner.relay.links, 0)
 })
@@ -225,7 +211,7 @@ test('[REACH5] who could never be reached, nor over others, is dialled directly 
       })),
   })
   cleanup.push(() => client.close())
-  await client.start(sinkOf(() => undefined))
+  await client.start(deafSink)
   // More tries than the back-off counts.
   await until(() => asked >= 6, 'many tries')
   door.isOpen = true

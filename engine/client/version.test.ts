@@ -16,6 +16,7 @@ import { shardCount } from '#protos/limits.ts'
 import { linkService } from '#protos/link.ts'
 import { shardOf } from '#protos/shard.ts'
 import { createEngineClient } from './engine.ts'
+import { deafSink } from './fixtures/deaf-sink.ts'
 
 const recorded = JSON.parse(
   readFileSync(new URL('../../protos/fixtures/link-v1.json', import.meta.url), 'utf8'),
@@ -110,6 +111,7 @@ for (const [name, bytesOf] of peers) {
     })
     t.after(() => client.close())
     await client.start({
+      ...deafSink,
       answer: hear('answer'),
       replay: hear('replay'),
       fact: hear('fact'),
@@ -118,9 +120,6 @@ for (const [name, bytesOf] of peers) {
       typing: hear('typing'),
       receipt: hear('receipt'),
       user: hear('user'),
-      head() {},
-      usersDoubtful() {},
-      position: () => 0,
     })
     for (let i = 0; i < 200 && seen.length < 6; i++) await new Promise(resolve => setTimeout(resolve, 10))
     assert.deepEqual(

@@ -7,6 +7,7 @@ import path from 'node:path'
 import { after, before, describe, test } from 'node:test'
 import { ChannelCredentials, Client, status } from '@grpc/grpc-js'
 import { createEngineClient } from '#engine/client/engine.ts'
+import { deafSink } from '#engine/client/fixtures/deaf-sink.ts'
 import { systemClock } from '#engine/ops/clock.ts'
 import { engineServerName, type Identity, openIdentity } from '#engine/ops/identity.ts'
 import { silentLog } from '#engine/ops/log.ts'
@@ -91,19 +92,7 @@ describe('links off loopback', { skip: hasOpenssl ? false : 'openssl is not inst
       readRoutes: async () => [{ shard: 0, epoch: 1, addr: listener.addr }],
     })
     t.after(() => client.close())
-    await client.start({
-      answer() {},
-      replay() {},
-      fact() {},
-      delta() {},
-      done() {},
-      typing() {},
-      receipt() {},
-      user() {},
-      head() {},
-      usersDoubtful() {},
-      position: () => 0,
-    })
+    await client.start(deafSink)
     for (let i = 0; i < 200 && !client.isReady(); i++) await new Promise(resolve => setTimeout(resolve, 10))
     assert.ok(client.isReady())
   })

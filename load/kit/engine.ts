@@ -6,6 +6,7 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { createEngineClient } from '#engine/client/engine.ts'
+import { deafSink } from '#engine/client/fixtures/deaf-sink.ts'
 import type { EngineClient, EngineSink } from '#engine/client/port.ts'
 import { systemClock } from '#engine/ops/clock.ts'
 import { silentLog } from '#engine/ops/log.ts'
@@ -17,20 +18,6 @@ export interface TestEngine {
   client: EngineClient
   process: ChildProcess
   stop(): Promise<void>
-}
-
-const deafSink: EngineSink = {
-  answer() {},
-  replay() {},
-  fact() {},
-  delta() {},
-  done() {},
-  typing() {},
-  receipt() {},
-  user() {},
-  head() {},
-  usersDoubtful() {},
-  position: () => 0,
 }
 
 /** Starts `engine/main.ts` with one thread. `env` adds settings. */
