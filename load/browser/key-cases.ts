@@ -8,6 +8,22 @@ let paul: Person
 
 export const keyCases: Case[] = [
   [
+    'a link that names somebody looks for them, and begins nothing by itself',
+    async stage => {
+      const rita = await newcomer(stage, 'Rita')
+      const sven = await newcomer(stage, 'Sven')
+      await rita.page.goto(`${stage.url}/u/sven`)
+      const dialog = rita.page.getByRole('dialog', { name: 'Find someone' })
+      await dialog.getByRole('button', { name: 'Sven' }).waitFor()
+      assert.match(rita.page.url(), /\/app$/)
+      assert.equal(await rita.list.getByRole('link').count(), 0)
+      await dialog.getByRole('button', { name: 'Sven' }).click()
+      await rita.log.waitFor()
+      await left(stage, rita)
+      await left(stage, sven)
+    },
+  ],
+  [
     'the palette goes to conversations and people, does what there is to do, and gives the focus back',
     async stage => {
       olga = await newcomer(stage, 'Olga')

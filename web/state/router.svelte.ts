@@ -1,5 +1,10 @@
 /** The address bar as state: which page, which conversation, which pane. Nothing else touches history. */
-export type Route = { page: 'login' } | { page: 'home' } | { page: 'room'; id: string; pane: Pane }
+export type Route =
+  | { page: 'login' }
+  | { page: 'home' }
+  /** Somebody whom a link names. */
+  | { page: 'person'; username: string }
+  | { page: 'room'; id: string; pane: Pane }
 export type Pane = 'room' | 'people' | 'tasks'
 
 export class Router {
@@ -36,6 +41,7 @@ export const tasksPath = (id: string) => `/app/c/${id}/tasks`
 function parse(path: string): Route {
   const parts = path.split('/').filter(Boolean)
   if (parts[0] === 'login') return { page: 'login' }
+  if (parts[0] === 'u' && parts[1] && /^\w+$/.test(parts[1])) return { page: 'person', username: parts[1] }
   const id = parts[0] === 'chat' ? parts[1] : parts[0] === 'app' && parts[1] === 'c' ? parts[2] : undefined
   // `/chat/new` is where conversations are begun.
   if (!id || id === 'new') return { page: 'home' }
