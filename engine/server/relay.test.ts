@@ -247,3 +247,20 @@ test('R9 a detach takes back an attach that still waits for its heads', async ()
     [conversation],
   )
 })
+
+test('R10 whoever watched a shard that is another’s now hears nothing of it from here', async () => {
+  const { open, relay } = setUp()
+  const { send, out } = open()
+  const attach = { label: label(letterKinds.attach, { attempt: nilId }), body: json({ items: [[conversation, 1]] }) }
+  send(greeting, attach)
+  const publish = async (seq: number) => {
+    relay.fanout.publish(label(letterKinds.fact, { conversation, seq }), json({}))
+    await turn()
+    return out.filter(l => l.label.kind === letterKinds.fact).map(l => l.label.seq)
+  }
+  assert.deepEqual(await publish(2), [2])
+  relay.moved([{ shard, addr: '10.0.0.2:1', epoch: 6 }])
+  assert.deepEqual(await publish(3), [2])
+  const moved = out.find(l => l.label.kind === letterKinds.moved)!
+  assert.deepEqual(JSON.parse(Buffer.from(moved.body).toString()), { shards: [[shard, '10.0.0.2:1', 6]] })
+})
