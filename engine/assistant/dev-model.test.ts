@@ -31,7 +31,16 @@ test('[M6] it lists its models', () =>
     const { data } = (await (await fetch(`${base}/models`)).json()) as { data: { id: string }[] }
     assert.deepEqual(
       data.map(m => m.id),
-      ['parley-small', 'fault-429', 'fault-quota', 'fault-500', 'fault-cut', 'fault-stall', 'fault-badjson'],
+      [
+        'parley-small',
+        'fault-429',
+        'fault-quota',
+        'fault-500',
+        'fault-cut',
+        'fault-stall',
+        'fault-badjson',
+        'fault-slow',
+      ],
     )
   }))
 
@@ -175,6 +184,23 @@ test('[M12] a message may ask for a misbehaviour by name', () =>
       await ask(base, { model: 'm', messages: [{ role: 'user', content: 'Ana: #fault quota' }] })
     ).json()) as Answer
     assert.equal(quota.error.code, 'insufficient_quota')
+  }))
+
+test('[M12] a slow model lets its first piece wait, and each after it, and says all of it', () =>
+  withModel(async base => {
+    const messages = [{ role: 'user', content: '#fault slow' }]
+    const askedAt = performance.now()
+    const response = await ask(base, { model: 'm', messages, stream: true })
+    const arrivals: number[] = []
+    let text = ''
+    for await (const piece of response.body!.pipeThrough(new TextDecoderStream())) {
+      text += piece
+      if (piece.includes('"content":') && !piece.includes('"content":""')) arrivals.push(performance.now() - askedAt)
+      if (arrivals.length === 3) break
+    }
+    assert.ok(arrivals[0]! > 2900, `${arrivals}`)
+    assert.ok(arrivals[2]! - arrivals[0]! > 700, `${arrivals}`)
+    assert.ok(!text.includes('[DONE]'))
   }))
 
 test('[M13] an output limit cuts an answer and says length; a test’s stream is as long as it was asked for', () =>

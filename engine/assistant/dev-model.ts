@@ -18,6 +18,7 @@ export const faultModels = [
   'fault-cut',
   'fault-stall',
   'fault-badjson',
+  'fault-slow',
 ] as const
 type FaultModel = (typeof faultModels)[number]
 
@@ -25,6 +26,9 @@ type FaultModel = (typeof faultModels)[number]
 const requestBytesMax = 4 * 1024 * 1024
 /** Deltas that a model which breaks in the middle gives first. */
 const deltasBeforeFault = 5
+/** What a slow model lets wait: for its first piece, and between any two. Both are within what a provider is given. */
+const slowFirstMs = 3000
+const slowPieceMs = 400
 
 export function createModelServer(): Server {
   return createServer((request, response) => {
@@ -91,9 +95,10 @@ async function complete(order: Order, response: ServerResponse): Promise<void> {
     countTokens(text) + calls.reduce((sum, c) => sum + countTokens(c.function.name + c.function.arguments), 0)
   const usage = { prompt_tokens: prompt, completion_tokens: completion, total_tokens: prompt + completion }
   const base = { id: `chatcmpl-${prompt}-${completion}`, created: 0, model: order.model }
+  const isSlow = order.fault === 'fault-slow'
   if (!order.isStream) {
-    await pause(response, 20)
-    if (order.fault) return misbehaveWhole(order.fault, response)
+    await pause(response, isSlow ? slowFirstMs : 20)
+    if (order.fault && !isSlow) return misbehaveWhole(order.fault, response)
     const message = {
       role: 'assistant',
       content: calls.length > 0 ? null : text,
@@ -111,11 +116,11 @@ async function complete(order: Order, response: ServerResponse): Promise<void> {
 
   response.write(delta({ role: 'assistant', content: '' }))
   const startedAt = performance.now()
-  let dueMs = 0
+  let dueMs = isSlow ? slowFirstMs : 0
   for (const [n, piece] of deltas.entries()) {
-    if (order.fault && n === deltasBeforeFault) return misbehave(order.fault, response)
+    if (order.fault && !isSlow && n === deltasBeforeFault) return misbehave(order.fault, response)
     // Due times are absolute, so that a busy machine does not stretch the whole answer.
-    dueMs += n === 0 ? 0 : reply.delayMs(n)
+    dueMs += n === 0 ? 0 : Math.max(isSlow ? slowPieceMs : 0, reply.delayMs(n))
     await pause(response, startedAt + dueMs - performance.now())
     if (response.destroyed) return
     if (!response.write(delta({ content: piece }))) await drained(response)
@@ -129,7 +134,7 @@ async function complete(order: Order, response: ServerResponse): Promise<void> {
       response.write(delta({ tool_calls: [{ index, function: { arguments: piece } }] }))
     }
   }
-  if (order.fault) return misbehave(order.fault, response)
+  if (order.fault && !isSlow) return misbehave(order.fault, response)
   response.write(delta({}, finish))
   if (order.withUsage) response.write(chunk([], { usage }))
   response.end('data: [DONE]\n\n')

@@ -52,7 +52,7 @@ const rules: readonly Rule[] = [
         '- read this conversation and say what was said,',
         '- keep your task list: *add a task: buy milk*, *show my tasks*, *mark milk done*,',
         '- stream long answers: try `#stream words=60 delay_ms=40`,',
-        '- fail on demand: `#fault 429`, `quota`, `500`, `cut`, `stall`, `badjson`,',
+        '- fail on demand: `#fault 429`, `quota`, `500`, `cut`, `stall`, `badjson`, `slow`,',
         '- show Markdown: ask me for a *list*, a *table* or some *code*.',
         '',
         'Point `OPENAI_BASE_URL` at a real model for real answers.',
