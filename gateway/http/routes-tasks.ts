@@ -114,8 +114,11 @@ export function taskRoutes(deps: { db: Db; log: Log }): RouteSpec[] {
       async handle(c) {
         const { title, description } = c.body
         const made = await run(c, 'add_task', { title, ...(description == null ? {} : { description }) })
-        const id = 'task_id' in made ? made.task_id : ''
-        return { status: 201, body: await view(id, c.principal.userId) }
+        if (!('created_at' in made)) throw new Error('add_task gave no task')
+        // What was made, not what has become of it: a request that comes again is answered as the first one was.
+        const { task_id: id, created_at } = made
+        const fresh = { completed: false, created_at, updated_at: created_at, completed_at: null }
+        return { status: 201, body: { id, title: made.title, description: made.description, ...fresh } }
       },
     }),
     route({

@@ -85,3 +85,12 @@ test('1 an Idempotency-Key makes one task; for another body it is a conflict', a
   assert.deepEqual([other.status, other.body.details.code], [409, 'IDEMPOTENCY_CONFLICT'])
   assert.equal((await as(ana, 'POST', '/tasks', { title: 'x' }, { 'idempotency-key': 'x'.repeat(256) })).status, 400)
 })
+
+test('1 an Idempotency-Key that comes again gives the first answer, whatever became of the task', async () => {
+  const key = { 'idempotency-key': 'gone' }
+  const first = await as(ana, 'POST', '/tasks', { title: ' gone ', description: 'soon' }, key)
+  assert.deepEqual(first.body, (await as(ana, 'GET', '/tasks?query=gone')).body.items[0])
+  await as(ana, 'DELETE', `/tasks/${first.body.id}`)
+  const again = await as(ana, 'POST', '/tasks', { title: ' gone ', description: 'soon' }, key)
+  assert.deepEqual([again.status, again.body], [201, first.body])
+})
