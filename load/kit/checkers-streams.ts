@@ -149,9 +149,12 @@ function checkOutcome(turn: TurnRecord, answer: Answer): string[] {
   if (answer.finish === 'stopped') return stopAt !== undefined ? [] : ['stopped, although nobody asked for it']
   if (answer.finish === 'failed' && mayFail && expected.finish !== 'failed')
     return answer.content === '' ? [] : ['failed with a text where the provider was away']
-  if (answer.finish !== expected.finish) return [`ended ${answer.finish}, expected ${expected.finish}`]
+  const told = [...new Set(turn.views.flatMap(v => v.errors.map(e => e.reason)))]
+  if (answer.finish !== expected.finish) {
+    const how = `after ${turn.inferences.length} requests, told ${told.join(', ') || 'nothing'}`
+    return [`ended ${answer.finish} ${how}, expected ${expected.finish}`]
+  }
   if (expected.text === 'none' && answer.content !== '') return ['failed before the first byte, with a text']
-  const told = turn.views.flatMap(v => v.errors.map(e => e.reason))
   if (expected.reason && told.some(reason => reason !== expected.reason) && !mayFail)
     return [`told ${told.join(', ')}, expected ${expected.reason}`]
   return []

@@ -3,6 +3,7 @@
  * which faults it lived through. Refuses to judge; the records are C4's.
  */
 import type { Answer, Inference, TurnRecord, View } from '#load/kit/checkers-streams.ts'
+import { breakerOpenMs } from '#protos/limits.ts'
 import type { Asked } from './stream-lanes.ts'
 import { scriptOf } from './upstream-scripts.ts'
 import type { World } from './world.ts'
@@ -56,6 +57,9 @@ export async function recordTurns(options: {
   const answersOf = groupBy(messages, m => m.id)
   const viewsOf = groupBy(views, v => v.answerId)
   const inferencesOf = groupBy(inferences, i => i.run)
+  // Nobody may have been there to be told why a turn was not even asked; others that failed at that moment were.
+  const broken = views.flatMap(v => v.errors.filter(e => e.reason === 'breaker').map(e => e.at))
+  const wasBroken = (at: number | undefined) => at !== undefined && broken.some(t => Math.abs(t - at) < breakerOpenMs)
   return asked.map(one => {
     const script = scriptOf(one.plan.script)
     const row = rowOf.get(one.questionId)
@@ -81,7 +85,10 @@ export async function recordTurns(options: {
       effectsTwice: carried.filter(t => t.n > 1).length,
       ...(one.stopAt !== undefined && { stopAt: one.stopAt }),
       struckBy,
-      mayFail: told.includes('breaker') || struckBy.includes('F9 refused'),
+      mayFail:
+        told.includes('breaker') ||
+        struckBy.includes('F9 refused') ||
+        (!inferencesOf.has(one.run) && wasBroken(endedAt)),
       ...(endedAt !== undefined && { endedAt }),
     }
   })
