@@ -89,7 +89,9 @@ export class Person {
     await this.page.getByRole('button', { name: 'New conversation' }).click()
     await this.page.getByRole('menuitem', { name: 'Find someone' }).click()
     const dialog = this.page.getByRole('dialog')
-    await dialog.getByLabel('Username').fill(other.name.toLowerCase())
+    await dialog.waitFor()
+    // The field has the focus: whoever opened it types.
+    await this.page.keyboard.type(other.name.toLowerCase())
     await dialog.getByRole('button', { name: other.name }).click()
     await this.log.waitFor()
   }
