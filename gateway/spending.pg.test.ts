@@ -101,3 +101,37 @@ test('S22 on a socket a turn without tokens ends failed, and its requester is to
   const done = await client.next(f => f['type'] === 'chat.done')
   assert.deepEqual([done['finish'], done['messageId']], ['failed', error['messageId']])
 })
+
+test('J-03 over HTTP a stream tells why its turn failed, before the end; one that is asked for again is as it was', async () => {
+  const user = await stack.user('streamer')
+  const stream = async (message: string, id: string) => {
+    const body = { message, client_message_id: id, stream: true }
+    const response = await fetch(`${stack.url}/api/${user.id}/chat`, {
+      method: 'POST',
+      headers: { authorization: `Bearer ${user.token}`, 'content-type': 'application/json' },
+      body: JSON.stringify(body),
+    })
+    const frames = [...(await response.text()).matchAll(/^data: (.*)$/gmu)].map(found => JSON.parse(found[1]!))
+    return { frames, types: frames.map(f => f.type).filter(type => type !== 'chat.stream') }
+  }
+  const id = randomUUID()
+  const cut = await stream('#fault cut', id)
+  assert.deepEqual(cut.types, ['ack', 'chat.started', 'error', 'message.new', 'chat.done'])
+  const error = cut.frames.find(f => f.type === 'error')
+  assert.deepEqual([error.code, error.retryable, error.messageId], ['UPSTREAM', true, cut.frames.at(-1).messageId])
+  const again = await stream('#fault cut', id)
+  assert.deepEqual(again.types, ['ack', 'message.new', 'chat.done'])
+
+  await stack.sql(
+    `insert into ai_budget (user_id, day, used) values ($1, (clock_timestamp() at time zone 'UTC')::date, 9000)
+       on conflict (user_id, day) do update set used = 9000`,
+    [user.id],
+  )
+  // A turn could be answered with what is left, but not this one.
+  const poor = await stream(`long ${'x'.repeat(4000)}`, randomUUID())
+  assert.deepEqual(poor.types, ['ack', 'chat.started', 'error', 'message.new', 'chat.done'])
+  const refusal = poor.frames.find(f => f.type === 'error')
+  assert.deepEqual([refusal.code, refusal.reason, refusal.retryable], ['RLIMIT', 'budget', true])
+  assert.match(refusal.message, /\d+ left, this needs up to \d+/u)
+  assert.ok(refusal.retryAfterMs > 0)
+})

@@ -3,7 +3,6 @@
  * A request that goes away leaves its turn running; the same client_message_id finds it again.
  */
 import { createHash } from 'node:crypto'
-import type { ServerResponse } from 'node:http'
 import { Type } from 'typebox'
 import type { Clock } from '#engine/ops/clock.ts'
 import type { Db } from '#gateway/auth/db.ts'
@@ -11,7 +10,6 @@ import { forbidden, invalid, limited, notFound, Refusal, unavailable } from '#ga
 import type { ServerFrame } from '#protos/catalogue.ts'
 import { nameId, parseId } from '#protos/ids.ts'
 import {
-  chatHeartbeatMs,
   chatPostponedLookMs,
   chatWaitMsMax,
   contentBytesMax,
@@ -19,7 +17,8 @@ import {
   quotaRetryMs,
   toolCallIdCharsMax,
 } from '#protos/limits.ts'
-import type { ChatTurns, ToolCallView } from './chat-turn.ts'
+import { streamed } from './chat-stream.ts'
+import type { ChatTurns, Question, ToolCallView } from './chat-turn.ts'
 import type { Commands } from './commands.ts'
 import { exampleChat, exampleDecision, exampleUsage } from './examples.ts'
 import type { Limiter } from './limiter.ts'
@@ -128,7 +127,7 @@ export function chatRoutes(deps: {
           content: message,
           trace: c.requestId,
         }
-        return stream ? streamed(turns, question) : await whole(turns, usage, question)
+        return stream ? streamed(turns, usage, question, () => clock.now()) : await whole(turns, usage, question)
       },
     }),
     route({
@@ -172,8 +171,6 @@ export function chatRoutes(deps: {
     }),
   ]
 }
-
-type Question = Parameters<ChatTurns['follow']>[0]
 
 /** Waits for the end, or until somebody is to decide on a call. */
 async function whole(turns: ChatTurns, usage: Usage, question: Question): Promise<Answer> {
@@ -250,40 +247,4 @@ function chatOf(
   tokens: typeof noTokens,
 ) {
   return { conversation_id: conversationId, message_id: answerId, response, tool_calls: calls, tokens }
-}
-
-/** Each frame as an event of its type. The turn goes on if the reader leaves. */
-async function streamed(turns: ChatTurns, question: Question): Promise<Answer> {
-  const early: ServerFrame[] = []
-  let out: ServerResponse | undefined
-  let isOver = false
-  let heartbeat: NodeJS.Timeout | undefined
-  const write = (frame: ServerFrame) => out!.write(`event: ${frame.type}\ndata: ${JSON.stringify(frame)}\n\n`)
-  const finish = () => {
-    clearInterval(heartbeat)
-    close()
-    out?.end()
-  }
-  const { close } = await turns.follow(question, {
-    emit: frame => (out ? void write(frame) : void early.push(frame)),
-    unsent: () => out?.writableLength ?? 0,
-    ended() {
-      isOver = true
-      if (out) finish()
-    },
-  })
-  return {
-    status: 200,
-    stream(response) {
-      out = response
-      for (const frame of early.splice(0)) write(frame)
-      if (isOver) return finish()
-      // A comment now and then keeps proxies from closing a turn that waits for a person.
-      heartbeat = setInterval(() => response.write(': \n\n'), chatHeartbeatMs).unref()
-      response.on('close', () => {
-        clearInterval(heartbeat)
-        close()
-      })
-    },
-  }
 }
