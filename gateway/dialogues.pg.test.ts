@@ -38,18 +38,19 @@ interface Call {
 }
 const said = (calls: Call[]) => calls.map(c => `${c.tool_name} ${c.status}`)
 
-/** One person's chat over HTTP, in one conversation. */
-function chatOver(user: StackUser, conversation?: string) {
+interface Reply {
+  response: string
+  tool_calls: Call[]
+  message_id: string
+  conversation_id: string
+  tokens: { total: number }
+}
+/** One person's chat in one conversation, through one of the doors. */
+type Chat = (message: string) => Promise<Reply>
+
+function chatOver(user: StackUser, conversation?: string): Chat {
   let conversation_id = conversation
-  return async (
-    message: string,
-  ): Promise<{
-    response: string
-    tool_calls: Call[]
-    message_id: string
-    conversation_id: string
-    tokens: { total: number }
-  }> => {
+  return async message => {
     const { status, body } = await user.rest('POST', `/api/${user.id}/chat`, {
       message,
       ...(conversation_id ? { conversation_id } : {}),
@@ -60,9 +61,56 @@ function chatOver(user: StackUser, conversation?: string) {
   }
 }
 
+/** The same by frames alone; each message on a socket of its own, as after a reload. */
+function chatOverSocket(user: StackUser): Chat {
+  let conversationId: string | undefined
+  return async message => {
+    conversationId ??= (await user.rest('POST', '/conversations', { type: 'ai' })).body.id as string
+    const client = await openClient(stack.url, { token: user.token })
+    await client.ask({ type: 'room.join', conversationId })
+    const { seq } = await client.ask({
+      type: 'chat.send',
+      conversationId,
+      clientMessageId: randomUUID(),
+      content: message,
+    })
+    const { messageId } = await client.next(f => f['type'] === 'chat.started' && f['inReplyTo'] === seq)
+    const isOurs = (f: Frame) => f['messageId'] === messageId
+    await client.next(f => isOurs(f) && (f['type'] === 'chat.done' || f['approval'] === 'required'))
+    const frames = client.frames.filter(isOurs)
+    await client.close()
+    const answer = frames.find(f => f['type'] === 'message.new')
+    const calls = frames.filter(f => f['type'] === 'tool.called')
+    return {
+      response: answer?.['content'] ?? '',
+      tool_calls: calls.map(({ callId, name }) => {
+        const { status = 'pending', result = null } =
+          frames.find(f => f['type'] === 'tool.returned' && f['callId'] === callId) ?? {}
+        return { tool_name: name, tool_id: callId, status, result }
+      }),
+      message_id: messageId,
+      conversation_id: conversationId,
+      tokens: answer?.['tokens'] ?? { total: 0 },
+    }
+  }
+}
+
 async function decide(user: StackUser, conversation: string, call: string, decision: string) {
   return user.rest('POST', `/conversations/${conversation}/tools/${call}`, { decision })
 }
+
+/** By a frame, told as REST tells it. */
+async function decideOverSocket(user: StackUser, conversationId: string, callId: string, decision: string) {
+  const client = await openClient(stack.url, { token: user.token })
+  const { type, code, duplicate } = await client.ask({ type: 'tool.decide', conversationId, callId, decision })
+  await client.close()
+  return { status: type === 'ack' ? 200 : code === 'CONFLICT' ? 409 : 0, body: { duplicate } }
+}
+
+const doors = [
+  { door: 'HTTP', over: chatOver, decided: decide },
+  { door: 'the socket', over: chatOverSocket, decided: decideOverSocket },
+]
 
 /** The turn's answer, waited for by asking again: the history shows it. */
 async function ended(
@@ -79,86 +127,88 @@ async function ended(
   return assert.fail('the turn did not end')
 }
 
-test('dialogue A over HTTP: milk and bread, eggs, every process is killed and started, milk is done', async () => {
-  const ana = await person()
-  const chat = chatOver(ana)
-  const one = await chat('I need to buy milk and bread')
-  assert.deepEqual(said(one.tool_calls), ['add_task success', 'add_task success'])
-  assert.equal(one.tool_calls[0]!.result!['title'], 'milk')
-  assert.ok(one.tokens.total > 0)
-  assert.deepEqual(await tasksOf(ana), ['- milk', '- bread'])
-  assert.deepEqual(said((await chat('and add eggs')).tool_calls), ['add_task success'])
-  assert.deepEqual(await tasksOf(ana), ['- milk', '- bread', '- eggs'])
-  await Promise.all([stack.engine.stop('SIGKILL'), stack.gateway.stop('SIGKILL')])
-  await Promise.all([stack.restart('engine'), stack.restart('gateway')])
-  const three = await chat('mark milk done')
-  assert.deepEqual(said(three.tool_calls), ['list_tasks success', 'complete_task success'])
-  assert.deepEqual(await tasksOf(ana), ['x milk', '- bread', '- eggs'])
-})
+for (const { door, over, decided } of doors) {
+  test(`dialogue A over ${door}: milk and bread, eggs, every process is killed and started, milk is done`, async () => {
+    const ana = await person()
+    const chat = over(ana)
+    const one = await chat('I need to buy milk and bread')
+    assert.deepEqual(said(one.tool_calls), ['add_task success', 'add_task success'])
+    assert.equal(one.tool_calls[0]!.result!['title'], 'milk')
+    assert.ok(one.tokens.total > 0)
+    assert.deepEqual(await tasksOf(ana), ['- milk', '- bread'])
+    assert.deepEqual(said((await chat('and add eggs')).tool_calls), ['add_task success'])
+    assert.deepEqual(await tasksOf(ana), ['- milk', '- bread', '- eggs'])
+    await Promise.all([stack.engine.stop('SIGKILL'), stack.gateway.stop('SIGKILL')])
+    await Promise.all([stack.restart('engine'), stack.restart('gateway')])
+    const three = await chat('mark milk done')
+    assert.deepEqual(said(three.tool_calls), ['list_tasks success', 'complete_task success'])
+    assert.deepEqual(await tasksOf(ana), ['x milk', '- bread', '- eggs'])
+  })
 
-test('L-10 dialogue B over HTTP: seven exchanges, deletion only when it is allowed', async () => {
-  const ana = await person()
-  const chat = chatOver(ana)
-  const made = await chat('I need to buy milk, eggs, and bread')
-  const conversation = made.conversation_id
-  assert.deepEqual(said(made.tool_calls), Array(3).fill('add_task success'))
-  const rounds = await stack.sql<{ rounds: string }>(
-    'select count(distinct round) as rounds from tool_call where answer_id = $1',
-    [made.message_id],
-  )
-  assert.equal(Number(rounds[0]!.rounds), 1)
-  const shown = await chat("what's on my list?")
-  assert.deepEqual(said(shown.tool_calls), ['list_tasks success'])
-  for (const title of ['milk', 'eggs', 'bread']) assert.ok(shown.response.includes(title))
-  const done = await chat('mark milk done')
-  assert.deepEqual(said(done.tool_calls), ['list_tasks success', 'complete_task success'])
-  assert.match(done.response, /two/i)
-  const asked = await chat("update eggs to 'brown eggs' and add a description")
-  assert.deepEqual([asked.tool_calls, await tasksOf(ana)], [[], ['x milk', '- eggs', '- bread']])
-  const changed = await chat('from the farm')
-  assert.deepEqual(said(changed.tool_calls), ['list_tasks success', 'update_task success'])
-  assert.deepEqual(
-    [changed.tool_calls[1]!.result!['title'], changed.tool_calls[1]!.result!['description']],
-    ['brown eggs', 'from the farm'],
-  )
+  test(`L-10 dialogue B over ${door}: seven exchanges, deletion only when it is allowed`, async () => {
+    const ana = await person()
+    const chat = over(ana)
+    const made = await chat('I need to buy milk, eggs, and bread')
+    const conversation = made.conversation_id
+    assert.deepEqual(said(made.tool_calls), Array(3).fill('add_task success'))
+    const rounds = await stack.sql<{ rounds: string }>(
+      'select count(distinct round) as rounds from tool_call where answer_id = $1',
+      [made.message_id],
+    )
+    assert.equal(Number(rounds[0]!.rounds), 1)
+    const shown = await chat("what's on my list?")
+    assert.deepEqual(said(shown.tool_calls), ['list_tasks success'])
+    for (const title of ['milk', 'eggs', 'bread']) assert.ok(shown.response.includes(title))
+    const done = await chat('mark milk done')
+    assert.deepEqual(said(done.tool_calls), ['list_tasks success', 'complete_task success'])
+    assert.match(done.response, /two/i)
+    const asked = await chat("update eggs to 'brown eggs' and add a description")
+    assert.deepEqual([asked.tool_calls, await tasksOf(ana)], [[], ['x milk', '- eggs', '- bread']])
+    const changed = await chat('from the farm')
+    assert.deepEqual(said(changed.tool_calls), ['list_tasks success', 'update_task success'])
+    assert.deepEqual(
+      [changed.tool_calls[1]!.result!['title'], changed.tool_calls[1]!.result!['description']],
+      ['brown eggs', 'from the farm'],
+    )
 
-  for (const decision of ['reject', 'approve']) {
-    const waits = await chat("delete everything I've completed")
-    assert.deepEqual(said(waits.tool_calls), ['list_tasks success', 'delete_task pending'])
-    assert.ok((await tasksOf(ana)).includes('x milk'))
-    const call = waits.tool_calls[1]!.tool_id
-    const decided = await decide(ana, conversation, call, decision)
-    assert.deepEqual([decided.status, decided.body.duplicate], [200, false])
-    const answer = await ended(ana, conversation, waits.message_id)
-    assert.equal(answer.tool_calls[1]!.status, decision === 'approve' ? 'success' : 'error')
-    assert.match(answer.content, decision === 'approve' ? /Deleted .*milk/ : /nothing was deleted/)
-    assert.equal((await tasksOf(ana)).includes('x milk'), decision === 'reject')
-    assert.equal((await decide(ana, conversation, call, decision)).body.duplicate, true)
-    assert.equal((await decide(ana, conversation, call, decision === 'approve' ? 'reject' : 'approve')).status, 409)
-  }
-  const empty = await chat("delete everything I've completed")
-  assert.deepEqual(said(empty.tool_calls), ['list_tasks success'])
-  assert.match(empty.response, /no completed/)
-  assert.deepEqual(await tasksOf(ana), ['- brown eggs', '- bread'])
-  const audited = await stack.sql<{ action: string }>(
-    `select action from audit where actor_id = $1 and action in ('tool.approved', 'tool.rejected', 'tool.delete_task') order by at`,
-    [ana.id],
-  )
-  assert.deepEqual(
-    audited.map(a => a.action),
-    ['tool.rejected', 'tool.approved', 'tool.delete_task'],
-  )
-})
+    for (const decision of ['reject', 'approve']) {
+      const waits = await chat("delete everything I've completed")
+      assert.deepEqual(said(waits.tool_calls), ['list_tasks success', 'delete_task pending'])
+      assert.ok((await tasksOf(ana)).includes('x milk'))
+      const call = waits.tool_calls[1]!.tool_id
+      const taken = await decided(ana, conversation, call, decision)
+      assert.deepEqual([taken.status, taken.body.duplicate], [200, false])
+      const answer = await ended(ana, conversation, waits.message_id)
+      assert.equal(answer.tool_calls[1]!.status, decision === 'approve' ? 'success' : 'error')
+      assert.match(answer.content, decision === 'approve' ? /Deleted .*milk/ : /nothing was deleted/)
+      assert.equal((await tasksOf(ana)).includes('x milk'), decision === 'reject')
+      assert.equal((await decided(ana, conversation, call, decision)).body.duplicate, true)
+      assert.equal((await decided(ana, conversation, call, decision === 'approve' ? 'reject' : 'approve')).status, 409)
+    }
+    const empty = await chat("delete everything I've completed")
+    assert.deepEqual(said(empty.tool_calls), ['list_tasks success'])
+    assert.match(empty.response, /no completed/)
+    assert.deepEqual(await tasksOf(ana), ['- brown eggs', '- bread'])
+    const audited = await stack.sql<{ action: string }>(
+      `select action from audit where actor_id = $1 and action in ('tool.approved', 'tool.rejected', 'tool.delete_task') order by at`,
+      [ana.id],
+    )
+    assert.deepEqual(
+      audited.map(a => a.action),
+      ['tool.rejected', 'tool.approved', 'tool.delete_task'],
+    )
+  })
 
-test('L-08 dialogue C over HTTP: with two that fit it asks which, and writes nothing before', async () => {
-  const ana = await person()
-  for (const title of ['buy milk', 'return milk']) await ana.rest('POST', '/tasks', { title })
-  const chat = chatOver(ana)
-  assert.deepEqual(said((await chat('mark milk done')).tool_calls), ['list_tasks success'])
-  assert.deepEqual(await tasksOf(ana), ['- buy milk', '- return milk'])
-  assert.deepEqual(said((await chat('the second')).tool_calls), ['list_tasks success', 'complete_task success'])
-  assert.deepEqual(await tasksOf(ana), ['- buy milk', 'x return milk'])
-})
+  test(`L-08 dialogue C over ${door}: with two that fit it asks which, and writes nothing before`, async () => {
+    const ana = await person()
+    for (const title of ['buy milk', 'return milk']) await ana.rest('POST', '/tasks', { title })
+    const chat = over(ana)
+    assert.deepEqual(said((await chat('mark milk done')).tool_calls), ['list_tasks success'])
+    assert.deepEqual(await tasksOf(ana), ['- buy milk', '- return milk'])
+    assert.deepEqual(said((await chat('the second')).tool_calls), ['list_tasks success', 'complete_task success'])
+    assert.deepEqual(await tasksOf(ana), ['- buy milk', 'x return milk'])
+  })
+}
 
 test('dialogue D in a group over the socket: only the asker’s tasks are read, only those the policy names decide', async () => {
   const [ana, ben] = [await person(), await person()]
@@ -198,6 +248,26 @@ test('dialogue D in a group over the socket: only the asker’s tasks are read, 
   assert.deepEqual([await tasksOf(ana), await tasksOf(ben)], [['- hers', '- old requester'], ['- his']])
   await a.close()
   await b.close()
+})
+
+test('dialogue D in a group over HTTP: only the asker’s tasks are read, only those the policy names decide', async () => {
+  const [ana, ben] = [await person(), await person()]
+  await ana.rest('POST', '/tasks', { title: 'hers' })
+  await ben.rest('POST', '/tasks', { title: 'his' })
+  const { body: room } = await ana.rest('POST', '/conversations', { type: 'group', usernames: [ben.username] })
+  const chat = chatOver(ana, room.id)
+  const shown = await chat("what's on my list?")
+  assert.deepEqual(said(shown.tool_calls), ['list_tasks success'])
+  const titles = (shown.tool_calls[0]!.result!['tasks'] as { title: string }[]).map(t => t.title)
+  assert.deepEqual([titles, await tasksOf(ben)], [['hers'], ['- his']])
+  const waits = await chat('delete the task hers')
+  assert.deepEqual(said(waits.tool_calls), ['list_tasks success', 'delete_task pending'])
+  const call = waits.tool_calls[1]!.tool_id
+  assert.deepEqual([(await decide(ben, room.id, call, 'approve')).status, await tasksOf(ana)], [403, ['- hers']])
+  await ana.rest('PATCH', `/conversations/${room.id}`, { tool_policy: 'members' })
+  assert.equal((await decide(ben, room.id, call, 'approve')).status, 200)
+  assert.match((await ended(ana, room.id, waits.message_id)).content, /Deleted .*hers/)
+  assert.deepEqual([await tasksOf(ana), await tasksOf(ben)], [[], ['- his']])
 })
 
 test('R6 a call that waits survives the end of every process, and acts once', async () => {
