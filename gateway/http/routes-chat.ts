@@ -115,9 +115,12 @@ export function chatRoutes(deps: {
         const clientMessageId = c.body.client_message_id?.toLowerCase()
         const conversationId = await conversationFor(c.body.conversation_id, clientMessageId, c)
         const head = await mustBeChat(conversationId, self)
-        const { waitMs, limit } = limiter.takeSend(self, conversationId)
-        if (waitMs > 0) throw limited(limit, waitMs)
-        if (!(await isStored(conversationId, self, clientMessageId))) await usage.mustHave(self)
+        // To ask for an answer again is no question: it costs nothing of what a person may ask.
+        if (!(await isStored(conversationId, self, clientMessageId))) {
+          const { waitMs, limit } = limiter.takeSend(self, conversationId)
+          if (waitMs > 0) throw limited(limit, waitMs)
+          await usage.mustHave(self)
+        }
         const question = {
           userId: self,
           sessionId: c.principal.sessionId,
