@@ -115,6 +115,16 @@ test('3.3 /mcp wants the bearer, an own Origin and a known version; notification
   assert.equal((await http.call('DELETE', '/mcp', { token: ana.token })).status, 405)
 })
 
+test('3.5 over HTTP there are no sessions: one that is named is 404 and stands for nobody', async () => {
+  const session = { 'mcp-session-id': '0191c0de-0000-7000-8000-000000000000' }
+  const named = await post(list, session)
+  assert.deepEqual([named.status, named.body.error_code], [404, 'NOT_FOUND'])
+  assert.equal((await http.call('POST', '/mcp', { body: list, headers: session })).status, 401)
+  const begun = { protocolVersion: '2025-06-18', capabilities: {}, clientInfo: { name: 'test', version: '1' } }
+  const opened = await post({ jsonrpc: '2.0', id: 1, method: 'initialize', params: begun })
+  assert.deepEqual([opened.status, opened.headers['mcp-session-id']], [200, undefined])
+})
+
 test('K-11 what came over each door is in the audit trail', async () => {
   const { rows } = await http.owner.pool.query(
     `select distinct detail ->> 'door' as door from audit where action like 'tool.%' order by 1`,

@@ -178,8 +178,10 @@ export function taskRoutes(deps: { db: Db; log: Log }): RouteSpec[] {
         },
         202: { doc: 'Notifications and answers were taken.' },
       },
-      refusals: [403],
+      refusals: [403, 404],
       async handle(c) {
+        // No session was ever given out, so one that is named is somebody else's invention.
+        if (c.raw.headers['mcp-session-id'] !== undefined) throw notFound('There is no such session.')
         const key = keyOf(c)
         const server = createMcpServer(tasks, {
           userId: c.principal.userId,
