@@ -125,6 +125,13 @@ test('3.5 tools of servers over stdio and HTTP stand beside our own, marked as t
     (await audited('notes__write')).map(r => r.outcome),
     ['begun'],
   )
+  // What is refused is in the trail too.
+  for (const [name, outcome] of [
+    ['dead__write', 'OperationFailed'],
+    ['notes__nothing', 'OperationFailed'],
+    ['notes__refuse', 'Unauthorized'],
+  ] as const)
+    assert.deepEqual(await audited(name), [{ outcome }], name)
 })
 
 test('3.5 what the operator did not name asks first, whatever the tool says of itself; the person’s word is for one call', async () => {

@@ -99,6 +99,17 @@ test('3.5 who only looks begins nothing, and learns of what was begun', async ()
   assert.ok(seen.kind === 'begun' && seen.ageMs >= 0 && seen.ageMs < 30_000)
 })
 
+test('K-11 a call that cannot be made leaves the record why, and none once it was begun', async () => {
+  const call = await recorded()
+  const refused = { isWanted: false, isAuto: true, why: 'OperationFailed' }
+  assert.equal((await ledger.claim(call, refused)).kind, 'refused')
+  assert.deepEqual(await records(call), ['OperationFailed'])
+  const made = await recorded()
+  assert.equal((await ledger.claim(made, wanted)).kind, 'ours')
+  assert.equal((await ledger.claim(made, refused)).kind, 'begun')
+  assert.deepEqual(await records(made), ['begun'])
+})
+
 test('3.5 tools of a new server are pinned by one of those who see it first; later ones wait', async () => {
   const pins = openToolPins(engine.pool)
   const [a, b, c] = ['a', 'b', 'c'].map(x => x.repeat(64)) as [string, string, string]

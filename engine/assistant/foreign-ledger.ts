@@ -27,10 +27,10 @@ export type Claim =
 
 export interface ForeignLedger {
   /**
-   * `isWanted`: false only looks, for a call that cannot be made now. `isAuto`: no person need allow it. Throws when the
-   * database does; it may have been claimed then.
+   * `isWanted`: false only looks, for a call that cannot be made now; `why` is recorded of one that was not begun. `isAuto`: no
+   * person need allow it. Throws when the database does; it may have been claimed then.
    */
-  claim(call: ForeignCall, given: { isWanted: boolean; isAuto: boolean }): Promise<Claim>
+  claim(call: ForeignCall, given: { isWanted: boolean; isAuto: boolean; why?: string | undefined }): Promise<Claim>
   /** Keeps a result unless there is one. Answers the one that holds. */
   keep(
     call: ForeignCall,
@@ -40,7 +40,7 @@ export interface ForeignLedger {
 
 export function createForeignLedger(db: Sql): ForeignLedger {
   return {
-    async claim(call, { isWanted, isAuto }) {
+    async claim(call, { isWanted, isAuto, why }) {
       const hash = canonicalHash(call.name, JSON.parse(call.arguments))
       const { rows } = await db.query<{
         age: number | null
@@ -64,12 +64,12 @@ export function createForeignLedger(db: Sql): ForeignLedger {
            insert into audit (actor_id, action, request_id, detail)
            select $3::uuid, 'tool.' || $4, $8,
                   jsonb_build_object('door', 'turn', 'run_id', $1::uuid, 'call_id', $2::text, 'arguments_hash', encode($5, 'hex'),
-                                     'outcome', case when exists (select 1 from begun) then 'begun' else 'Unauthorized' end)
-             from found f where f.started_at is null and f.result is null and $7)
+                                     'outcome', case when exists (select 1 from begun) then 'begun' else coalesce($9::text, 'Unauthorized') end)
+             from found f where f.started_at is null and f.result is null and ($7 or $9::text is not null))
          select (extract(epoch from clock_timestamp() - started_at) * 1000)::float8 as age, result::text, is_allowed is true as is_allowed,
                 exists (select 1 from begun) as is_ours
            from found`,
-        [call.runId, call.callId, call.requester, call.name, hash, isAuto, isWanted, call.trace],
+        [call.runId, call.callId, call.requester, call.name, hash, isAuto, isWanted, call.trace, why ?? null],
       )
       const row = rows[0]
       if (row?.result) return { kind: 'stored', ...storedOf(row.result) }

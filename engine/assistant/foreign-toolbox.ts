@@ -60,9 +60,17 @@ export function withForeignTools(
   async function run(call: ForeignCall, until: number): Promise<Made> {
     const tool = await link.find(call.name)
     const policy = tool ? policyOf(tool) : undefined
-    const canBeMade = policy !== undefined && policy !== 'off' && call.arguments.startsWith('{')
+    const refusal =
+      policy === 'off'
+        ? failure('Unauthorized', 'This tool is switched off here.')
+        : policy === undefined
+          ? failure('OperationFailed', 'There is no such tool now; its server may be away.')
+          : call.arguments.startsWith('{')
+            ? undefined
+            : failure('InvalidInput', 'The arguments must be an object.')
+    const given = { isWanted: !refusal, isAuto: policy === 'auto', why: refusal && outcomeOf(refusal) }
     for (;;) {
-      const claim = await patiently(until, () => ledger.claim(call, { isWanted: canBeMade, isAuto: policy === 'auto' }))
+      const claim = await patiently(until, () => ledger.claim(call, given))
       if (!claim) return unknown
       switch (claim.kind) {
         case 'stored':
@@ -75,10 +83,7 @@ export function withForeignTools(
           }
           return keep(call, unknown, until)
         case 'refused':
-          if (policy === 'off') return failure('Unauthorized', 'This tool is switched off here.')
-          if (!tool) return failure('OperationFailed', 'There is no such tool now; its server may be away.')
-          if (!canBeMade) return failure('InvalidInput', 'The arguments must be an object.')
-          return failure('Unauthorized', 'This call may not be made.')
+          return refusal ?? failure('Unauthorized', 'This call may not be made.')
         case 'ours': {
           const outcome = await link.call(tool!, call.arguments, Math.max(1, until - keepMs - clock.mono()))
           return keep(call, told(tool!.server, outcome), until)
