@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { ann, ben, cat, dan, idOf } from '#engine/conversation/fixtures/scenario.ts'
+import type { LogStore } from '#engine/storage/log-store.ts'
 import { FaultyStore } from '#load/kit/journal-bench.ts'
 import { assistantId } from '#protos/ids.ts'
 import { shardOf } from '#protos/shard.ts'
@@ -50,6 +51,25 @@ for (const fault of ['before', 'after', 'retry'] as const) {
   })
 }
 
+/** A store that, while `isOn`, has run a statement and keeps its answer until `open`. */
+function holdable() {
+  const gate = Promise.withResolvers<void>()
+  const hold = {
+    isOn: false,
+    open: () => gate.resolve(),
+    store<S extends LogStore>(inner: S): S {
+      const commit = inner.commit.bind(inner)
+      inner.commit = async contributions => {
+        const result = await commit(contributions)
+        if (hold.isOn) await gate.promise
+        return result
+      }
+      return inner
+    },
+  }
+  return hold
+}
+
 test('[A1] a store without room refuses with UNAVAILABLE and keeps the head', async t => {
   const { w, store } = faulty()
   t.after(() => w.close())
@@ -60,54 +80,32 @@ test('[A1] a store without room refuses with UNAVAILABLE and keeps the head', as
 })
 
 test('[J5] a join waits while the log is ahead of the state: a statement has run and its answer is on its way', async t => {
-  const gate = Promise.withResolvers<void>()
-  let isHeld = false
-  const w = new Worker(undefined, {
-    store: inner => {
-      const commit = inner.commit.bind(inner)
-      inner.commit = async contributions => {
-        const result = await commit(contributions)
-        if (isHeld) await gate.promise
-        return result
-      }
-      return inner
-    },
-  })
+  const hold = holdable()
+  const w = new Worker(undefined, { store: hold.store })
   t.after(() => w.close())
   await w.ask(ann, create)
-  isHeld = true
+  hold.isOn = true
   w.give(ann, send(1))
   while (w.log(room).length < 3) await new Promise(go => setTimeout(go, 1))
   const join = w.give(ben, { type: 'room.join', conversationId: room, afterSeq: 2 })
   await new Promise(go => setTimeout(go, 60))
   assert.ok(!w.out.some(o => o.label.attempt === join), 'others may have read the row already')
-  gate.resolve()
+  hold.open()
   assert.equal((await w.answered(join)).frame['headSeq'], 3)
   assert.ok(w.out.some(o => o.label.attempt === join && o.frame.type === 'message.new'))
 })
 
 test('[J5] whoever was added by a statement that has not answered yet joins when it has', async t => {
-  const gate = Promise.withResolvers<void>()
-  let isHeld = false
-  const w = new Worker(undefined, {
-    store: inner => {
-      const commit = inner.commit.bind(inner)
-      inner.commit = async contributions => {
-        const result = await commit(contributions)
-        if (isHeld) await gate.promise
-        return result
-      }
-      return inner
-    },
-  })
+  const hold = holdable()
+  const w = new Worker(undefined, { store: hold.store })
   t.after(() => w.close())
   await w.ask(ann, create)
-  isHeld = true
+  hold.isOn = true
   w.give(ann, { type: 'member.add', conversationId: room, userId: dan, role: 'member' })
   while (w.log(room).length < 3) await new Promise(go => setTimeout(go, 1))
   const join = w.give(dan, { type: 'room.join', conversationId: room, afterSeq: 0 })
   const stranger = w.give(cat, { type: 'room.join', conversationId: room })
-  gate.resolve()
+  hold.open()
   assert.equal((await w.answered(join)).frame['headSeq'], 3)
   assert.equal((await w.answered(stranger)).frame['code'], 'NOT_FOUND')
 })
@@ -173,22 +171,11 @@ test('[A2] after a lost connection a head is read again before the next append: 
 })
 
 test('[A2] under another epoch than the one it was read under a head is read again: others have written meanwhile', async t => {
-  const gate = Promise.withResolvers<void>()
-  let isHeld = false
-  const w = new Worker(undefined, {
-    store: inner => {
-      const commit = inner.commit.bind(inner)
-      inner.commit = async contributions => {
-        const result = await commit(contributions)
-        if (isHeld) await gate.promise
-        return result
-      }
-      return inner
-    },
-  })
+  const hold = holdable()
+  const w = new Worker(undefined, { store: hold.store })
   t.after(() => w.close())
   await w.ask(ann, create)
-  isHeld = true
+  hold.isOn = true
   const first = w.give(ann, send(1))
   while (w.log(room).length < 3) await new Promise(go => setTimeout(go, 1))
   // The shard goes and comes back while the answer of a statement that was stored is on its way.
@@ -200,8 +187,8 @@ test('[A2] under another epoch than the one it was read under a head is read aga
   w.shards.set(shard, w.database.move(shard))
   w.registry.release([shard])
   void w.registry.adopt([shard])
-  isHeld = false
-  gate.resolve()
+  hold.isOn = false
+  hold.open()
   assert.equal((await w.answered(first)).frame['seq'], 3)
   assert.equal((await w.ask(ann, send(3)))['seq'], 5)
   assert.equal(await headConflicts(w), 0)

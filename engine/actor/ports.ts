@@ -189,7 +189,7 @@ export interface Actors {
   adopt(shards: readonly number[]): Promise<void>
   /** From now on no turn starts: whoever owns the shards next starts it. */
   quiesce(): void
-  /** The same for some shards, until they are released, adopted or `unhush`ed. */
+  /** The same for some shards, until they are released or `unhush`ed. */
   hush(shards: readonly number[]): void
   unhush(shards: readonly number[]): void
   /** Shards with a turn that runs here and that nobody else could go on with. */
