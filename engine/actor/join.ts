@@ -88,19 +88,19 @@ export async function join(
       if (rest) {
         const all = [...fetched.filter(e => e.seq <= state.head), ...rest]
         let bytes = 0
-        for (const event of all) bytes += event.bytes.length
+        for (const event of all) bytes += Buffer.byteLength(event.frame)
         if (bytes > replayBytesMax) {
           metrics.parley_resync_total.inc({ reason: 'too_far' })
           return answer(resyncFrame(state, 'too_far'))
         }
         metrics.parley_replay_events.observe(all.length)
-        for (const event of all) letters.replay(place(), to, event.seq, event.bytes)
+        for (const event of all) letters.replay(place(), to, event.seq, event.frame)
         return answer(joinedFrame(state))
       }
       const limits = { events: replayEventsMax, bytes: replayBytesMax }
       const page = await context.directory.events(actor.id, from, limits)
       if (actor.isFenced) return notOwner()
-      for (const { seq, json } of page.frames) fetched.push({ seq, bytes: Buffer.from(json) })
+      for (const { seq, json } of page.frames) fetched.push({ seq, frame: json })
       if (page.more && fetched.length > 0) {
         metrics.parley_resync_total.inc({ reason: 'too_far' })
         return answer(resyncFrame(state, 'too_far'))

@@ -99,7 +99,8 @@ export interface StoredSend {
   seq: number
   messageId: string
   kind: DurableType
-  bodyHash: Uint8Array
+  /** Hex. */
+  bodyHash: string
 }
 
 /** A durable frame as it goes to clients: the JSON of the whole frame, ts included, deleted text masked. */

@@ -374,7 +374,7 @@ function worldOf({ clock, limits }: Pick<RegistryDeps, 'clock' | 'limits'>): Wor
     },
     id: () => clock.id(),
     sha1: bytes => hash('sha1', bytes, 'buffer'),
-    sha256: text => hash('sha256', text, 'buffer'),
+    sha256: text => hash('sha256', text),
     utf8Bytes: text => Buffer.byteLength(text),
   }
 }

@@ -1,12 +1,13 @@
 /**
- * The latest events of one conversation as the bytes that went out, to answer resumes without a read. Bounded by count and
- * bytes; what is older is in the log. Refuses holes: an event that does not continue it starts it anew.
+ * The latest events of one conversation as the frames that went out, to answer resumes without a read. Bounded by count and
+ * by their length; what is older is in the log. Refuses holes: an event that does not continue it starts it anew.
  */
 import { tailEventsMax } from '#protos/limits.ts'
 
 export interface TailEvent {
   seq: number
-  bytes: Uint8Array
+  /** The frame's JSON. Text, not bytes: a small buffer is a slice of a pool, and would keep all of it in memory. */
+  frame: string
 }
 
 export class Tail {
@@ -23,12 +24,12 @@ export class Tail {
     return this.#events.at(-1)?.seq
   }
 
-  push(seq: number, bytes: Uint8Array): void {
+  push(seq: number, frame: string): void {
     if (this.last !== undefined && seq !== this.last + 1) this.clear()
-    this.#events.push({ seq, bytes })
-    this.#bytes += bytes.length
+    this.#events.push({ seq, frame })
+    this.#bytes += frame.length
     while (this.#events.length > tailEventsMax || this.#bytes > this.#bytesMax()) {
-      this.#bytes -= this.#events.shift()!.bytes.length
+      this.#bytes -= this.#events.shift()!.frame.length
     }
   }
 

@@ -166,7 +166,7 @@ export function decidedClientId(conversation: string, callId: string, world: Pic
 }
 
 /** The digest by which two decisions on a call are the same (T15). */
-export function decisionHash(callId: string, decision: string, world: Pick<World, 'sha256'>): Uint8Array {
+export function decisionHash(callId: string, decision: string, world: Pick<World, 'sha256'>): string {
   return world.sha256(JSON.stringify(['tool.decided', callId, decision]))
 }
 

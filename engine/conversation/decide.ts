@@ -28,7 +28,7 @@ export function decide(step: Step, event: CommandEvent<Command<'tool.decide'>>):
   if (event.stored === undefined) return step.push({ kind: 'ask', what: 'stored' })
   if (event.stored === null) return step.fail(from, { code: 'NOT_FOUND', field: 'callId', message: 'no such call' })
   const hash = decisionHash(callId, decision, step.world)
-  if (!hash.every((byte, i) => byte === event.stored!.bodyHash[i])) {
+  if (hash !== event.stored.bodyHash) {
     return step.fail(from, { code: 'CONFLICT', message: 'it was decided otherwise' })
   }
   step.ack(from, { messageId: event.stored.messageId, seq: event.stored.seq, duplicate: true })

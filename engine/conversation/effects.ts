@@ -21,7 +21,8 @@ export interface EventRow {
   /** Never absent: the client's id, the attempt id, or uuidv5 of a run's step. Unique per (conversation, sender). */
   clientId: string
   /** SHA-256 of the JSON array [kind, content, replyTo, attachments] for sends, of the body for all else. 32 bytes. */
-  bodyHash: Uint8Array
+  /** Hex. */
+  bodyHash: string
   body: string
   /** Wall clock of the actor, ms. */
   at: number

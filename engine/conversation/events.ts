@@ -11,7 +11,8 @@ export interface Stored {
   seq: number
   messageId: string
   kind: string
-  bodyHash: Uint8Array
+  /** Hex. */
+  bodyHash: string
 }
 
 export interface CommandEvent<C extends Command = Command> {
@@ -106,6 +107,6 @@ export interface World {
   rules: Rules
   id: () => string
   sha1: (bytes: Uint8Array) => Uint8Array
-  sha256: (text: string) => Uint8Array
+  sha256: (text: string) => string
   utf8Bytes: (text: string) => number
 }

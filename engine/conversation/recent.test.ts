@@ -3,7 +3,7 @@ import { test } from 'node:test'
 import { equalTextsWindowMs } from '#protos/limits.ts'
 import { addRecent, equalTexts, findRecent, foldRecent, noRecent, type Recent, textKeyOf } from './recent.ts'
 
-const hash = new Uint8Array(32)
+const hash = '00'.repeat(32)
 const send = (recent: Recent, n: number, text: string, mono: number) =>
   addRecent(recent, {
     senderId: 'mia',

@@ -10,7 +10,8 @@ export interface Sent {
   clientId: string
   seq: number
   messageId: string
-  hash: Uint8Array
+  /** Hex. */
+  hash: string
   /** Of the content and its sender: equal for equal texts. */
   textKey: number
   /** Monotonic ms. */

@@ -202,7 +202,7 @@ test('[T10] stopping an ended turn is a duplicate; an unknown one is looked up f
   const stop = { type: 'chat.stop' as const, messageId: idOf(50) }
   assert.deepEqual(s.as(ann, stop), [{ kind: 'ask', what: 'stored' }])
   assert.equal(answer(s.as(ann, stop, { stored: null }))['code'], 'NOT_FOUND')
-  const stored = { seq: 4, messageId: answerId, kind: 'message.new', bodyHash: new Uint8Array(32) }
+  const stored = { seq: 4, messageId: answerId, kind: 'message.new', bodyHash: '00'.repeat(32) }
   assert.deepEqual(answer(s.as(ann, stop, { stored }))['seq'], 4)
 })
 

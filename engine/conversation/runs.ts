@@ -187,7 +187,7 @@ export function end(step: Step, run: Run, finish: Finish, tokens: Tokens): void 
       finish,
       tokens,
       bytes: run.bytes,
-      sha256: hex(step.world.sha256(run.text)),
+      sha256: step.world.sha256(run.text),
     },
     trace: run.trace,
   })
@@ -265,10 +265,4 @@ function tellPlace(step: Step, run: Run): void {
 /** Turns from this place on have moved; those before have not. */
 function tellMoves(step: Step, from = 0): void {
   for (const run of step.state.runs.slice(from)) if (run.status === 'queued') tellPlace(step, run)
-}
-
-function hex(bytes: Uint8Array): string {
-  let out = ''
-  for (const byte of bytes) out += byte.toString(16).padStart(2, '0')
-  return out
 }

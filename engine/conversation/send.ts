@@ -15,7 +15,7 @@ import type { Step } from './step.ts'
 type Send = Command<'message.send' | 'chat.send'>
 
 /** The digest by which two sends under one id are the same send (D3). */
-export function sendHash(command: Send, world: Pick<World, 'sha256'>): Uint8Array {
+export function sendHash(command: Send, world: Pick<World, 'sha256'>): string {
   const { replyTo = null, attachments = [] } = command.type === 'message.send' ? command : {}
   return world.sha256(JSON.stringify([command.type, command.content, replyTo, attachments]))
 }
@@ -26,7 +26,7 @@ export function send(step: Step, event: CommandEvent<Send>): void {
   const { clientMessageId } = command
   const hash = sendHash(command, step.world)
   const known = findRecent(step.state.recent, principal, clientMessageId) ?? storedAs(event.stored)
-  const isSame = known !== undefined && sameBytes(known.hash, hash)
+  const isSame = known?.hash === hash
   // Whoever was removed since is still told of what was stored before: a refusal would say that it never will be.
   if (!isSame && !isMember(step.state, principal)) return step.notFound(from)
   if (known) {
@@ -88,7 +88,7 @@ function mayReply(step: Step, { from, replied }: CommandEvent<Send>, seq: number
   return false
 }
 
-function store(step: Step, event: CommandEvent<Send>, hash: Uint8Array, textKey: number): void {
+function store(step: Step, event: CommandEvent<Send>, hash: string, textKey: number): void {
   const { command, from } = event
   const { principal, trace } = from
   const { clientMessageId, content } = command
@@ -134,12 +134,6 @@ export function status(step: Step, event: CommandEvent<Command<'message.status'>
   step.fail(from, { code: 'NOT_FOUND', message: 'nothing is stored under this clientMessageId' })
 }
 
-function storedAs(stored: Stored | null | undefined): { seq: number; messageId: string; hash: Uint8Array } | undefined {
+function storedAs(stored: Stored | null | undefined): { seq: number; messageId: string; hash: string } | undefined {
   return stored ? { seq: stored.seq, messageId: stored.messageId, hash: stored.bodyHash } : undefined
-}
-
-function sameBytes(a: Uint8Array, b: Uint8Array): boolean {
-  if (a.length !== b.length) return false
-  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false
-  return true
 }

@@ -17,7 +17,7 @@ export interface Append {
   fields: Record<string, unknown>
   trace: string
   /** Of a send; else the body's own digest is taken. */
-  hash?: Uint8Array
+  hash?: string
   /** Whom a membership event concerns. */
   subject?: string
 }

@@ -112,7 +112,7 @@ test('C6 a statement carries only the parts it needs, and always the fence', () 
     messageId: 'm',
     senderId: 's',
     clientId: 'c',
-    bodyHash: new Uint8Array(32),
+    bodyHash: '00'.repeat(32),
     body: '{}',
     at: 1.6,
   })

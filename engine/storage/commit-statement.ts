@@ -244,7 +244,7 @@ function eventColumns(contributions: readonly Contribution[]): string[] {
       kinds.push(e.kind)
       senders.push(e.senderId)
       clients.push(e.clientId)
-      hashes.push(Buffer.from(e.bodyHash.buffer, e.bodyHash.byteOffset, e.bodyHash.length).toString('hex'))
+      hashes.push(e.bodyHash)
       times.push(Math.round(e.at))
       bodies.push(e.body)
     }

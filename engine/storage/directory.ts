@@ -47,14 +47,14 @@ select c.id, c.kind, c.title, c.tool_policy as "toolPolicy", c.created_by as "cr
   lookup: {
     name: 'dir_lookup',
     text: `select e.conversation_id as conversation, e.sender_id as "senderId", e.client_id as "clientId", e.seq,
-                  e.message_id as "messageId", e.kind, e.body_hash as "bodyHash"
+                  e.message_id as "messageId", e.kind, encode(e.body_hash, 'hex') as "bodyHash"
              from unnest($1::uuid[], $2::uuid[], $3::uuid[]) as w(conversation, sender, client)
              join event e on e.sender_id = w.sender and e.conversation_id = w.conversation and e.client_id = w.client`,
   },
   messages: {
     name: 'dir_messages',
     text: `select e.conversation_id as conversation, e.sender_id as "senderId", e.client_id as "clientId", e.seq,
-                  e.message_id as "messageId", e.kind, e.body_hash as "bodyHash"
+                  e.message_id as "messageId", e.kind, encode(e.body_hash, 'hex') as "bodyHash"
              from unnest($1::uuid[], $2::uuid[]) as w(conversation, message)
              join event e on e.message_id = w.message and e.conversation_id = w.conversation and e.kind = 'message.new'`,
   },

@@ -256,7 +256,7 @@ class Play {
     const seq = head + c.events.length + 1
     const event = (kind: EventRow['kind'], body: object, clientId = id(++ids, 'd'), place = seq): EventRow => {
       const row = { seq: place, kind, messageId: id(++ids, 'b'), senderId: userId, clientId, at }
-      const more = { bodyHash: Buffer.alloc(32, 1), body: JSON.stringify(body) }
+      const more = { bodyHash: '01'.repeat(32), body: JSON.stringify(body) }
       return { ...row, ...more } as EventRow
     }
     const run = this.#runs.findLast(r => r.room === room)

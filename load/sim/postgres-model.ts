@@ -244,7 +244,7 @@ export class PostgresModel implements Tables {
           seq: seqs[i]!,
           messageId: messages![i]!,
           kind: kinds![i]!,
-          bodyHash: Buffer.from(hashes![i]!, 'hex'),
+          bodyHash: hashes![i]!,
           body: jsonb(JSON.stringify(bodies[i])),
           at: times[i]!,
           epoch,

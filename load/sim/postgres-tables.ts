@@ -26,7 +26,7 @@ export interface EventRecord {
   kind: string
   senderId: string
   clientId: string
-  bodyHash: Uint8Array
+  bodyHash: string
   body: string
   at: number
   epoch: number
