@@ -52,6 +52,7 @@ export interface ConnectionDeps {
   ended(connection: Connection): void
 }
 
+/** Goes with a command and comes back with its answer. */
 interface Sent {
   conversation: string
   clientMessageId: string | undefined
@@ -76,7 +77,6 @@ export class Connection implements Wire {
   lastHeardAt: number
   nextPingAt = 0
   #deps: ConnectionDeps
-  #sent: Map<string, Sent> | undefined
   /** Of /ws/chat: undefined when the upgrade asked for no room. */
   #convId: string | undefined
   #isEnded = false
@@ -247,6 +247,8 @@ export class Connection implements Wire {
     const { clock, engine } = this.#deps
     const attempt = clock.id()
     const readAt = clock.mono()
+    const clientMessageId =
+      frame.type === 'message.send' || frame.type === 'chat.send' ? frame.clientMessageId : undefined
     const taken = engine.command({
       conversation: frame.conversationId,
       principal: this.session.principal!.userId,
@@ -256,16 +258,9 @@ export class Connection implements Wire {
       body: Buffer.from(text),
       durable,
       readAt,
+      note: { conversation: frame.conversationId, clientMessageId, readAt } satisfies Sent,
     })
-    const clientMessageId =
-      frame.type === 'message.send' || frame.type === 'chat.send' ? frame.clientMessageId : undefined
-    if (taken.taken) {
-      if (durable) {
-        this.#sent ??= new Map()
-        this.#sent.set(attempt, { conversation: frame.conversationId, clientMessageId, readAt })
-      }
-      return
-    }
+    if (taken.taken) return
     const code = taken.reason === 'gateway' ? 'OVERLOADED' : 'RLIMIT'
     const failure: Failure = { code, message: 'Too many messages wait for an answer.', retryAfterMs: pendingRetryMs }
     this.#error(failure, askedOf(frame), frame.conversationId)
@@ -306,12 +301,11 @@ export class Connection implements Wire {
     this.#error(failure, askedOf(frame), frame.conversationId)
   }
 
-  /** An ack or error for one of this socket's commands. */
-  answered(label: Label, body: Uint8Array): void {
+  /** An ack or error for one of this socket's commands; `note` went with it. */
+  answered(label: Label, body: Uint8Array, note: unknown): void {
     if (this.#isEnded) return
     const { clock, log, metrics } = this.#deps
-    const sent = this.#sent?.get(label.attempt)
-    this.#sent?.delete(label.attempt)
+    const sent = note as Sent | undefined
     this.outbox.control(frameText(body))
     const isAck = body.length > 13 && body[9] === 0x61 && body[10] === 0x63 && body[11] === 0x6b
     if (sent?.clientMessageId !== undefined && isAck) metrics.parley_send_ms.observe(clock.mono() - sent.readAt)
@@ -399,7 +393,6 @@ export class Connection implements Wire {
     this.#isEnded = true
     const { hub, engine, presence } = this.#deps
     this.outbox.close()
-    this.#sent = undefined
     engine.closeSocket(this.id)
     if (this.peer) {
       presence.left(this.peer)

@@ -28,7 +28,7 @@ export interface HubDeps {
   positions: Positions
   engine: Pick<EngineClient, 'command' | 'attach' | 'detach' | 'closeSocket'>
   /** An answer to a socket's command: for its connection, which knows the attempt. False when nobody waits. */
-  answered(label: Label, body: Uint8Array): void
+  answered(label: Label, body: Uint8Array, note: unknown): void
 }
 
 const drainPollMs = 10
@@ -157,10 +157,10 @@ export class Hub implements EngineSink {
     this.rooms.replay(seat, label.seq, label.principal, frameText(body))
   }
 
-  answer(label: Label, body: Uint8Array): void {
+  answer(label: Label, body: Uint8Array, note?: unknown): void {
     const peer = this.peers.get(label.socket)
     const join = peer?.joins.get(label.attempt)
-    if (!peer || !join) return this.#deps.answered(label, body)
+    if (!peer || !join) return this.#deps.answered(label, body, note)
     peer.joins.delete(label.attempt)
     const frame = JSON.parse(Buffer.from(body).toString()) as FleetingFrame<'room.joined' | 'resync_required' | 'error'>
     const seat = peer.seats.get(join.conversation)

@@ -111,7 +111,7 @@ async function run(config: Config, log: Log): Promise<void> {
     reads,
     positions,
     engine,
-    answered: (label, body) => sockets.open.get(label.socket)?.answered(label, body),
+    answered: (label, body, note) => sockets.open.get(label.socket)?.answered(label, body, note),
   })
   const presence = new Presence({ clock, log, store, reads, nodeId, evict: id => sockets.open.get(id)?.end(4409) })
   revocation.onRevoked(ids => {

@@ -9,11 +9,12 @@ import type { Metrics } from '#engine/ops/metrics.ts'
 import { failureFrame } from '#protos/failure.ts'
 import { type Letter, label, letterFlags, letterKinds } from '#protos/letter.ts'
 import { looseAttemptsMax, shardCount } from '#protos/limits.ts'
+import { shardOf } from '#protos/shard.ts'
 import { type Attachments, createAttachments } from './attachments.ts'
 import { createLink, type WorkerLink } from './link.ts'
 import { Links } from './links.ts'
 import { type Entry, type Pair, Pending } from './pending.ts'
-import type { EngineClient, EngineSink } from './port.ts'
+import type { CommandIn, EngineClient, EngineSink } from './port.ts'
 import { createReach } from './reach.ts'
 import { createRoutes, type Route, type RouteChange, type RouteRow } from './routes.ts'
 
@@ -140,15 +141,37 @@ export function createEngineClient(deps: EngineClientDeps): EngineClient {
       (pair.isOrdered ? 0 : letterFlags.loose)
     // A replay is young again: only what its socket no longer waits for may die of age.
     const age = entry.wasSent ? 0 : clock.mono() - command.readAt
-    const { socket, conversation, principal, attempt, trace } = command
-    const on = { flags, shard: pair.shard, socket, age, epoch: route.epoch, conversation, principal, attempt, trace }
-    link.send(label(letterKinds.command, on), command.body)
+    write(command, pair.shard, flags, age, link, route)
     pair.needsRestart = false
     if (pair.isKept) pending.markSent(entry, link, route)
     else {
       pending.remove(entry)
-      remember(attempt)
+      remember(command.attempt)
     }
+  }
+
+  function write(
+    command: Omit<CommandIn, 'readAt'>,
+    shard: number,
+    flags: number,
+    age: number,
+    link: WorkerLink,
+    { epoch }: Route,
+  ): void {
+    const { socket, conversation, principal, attempt, trace } = command
+    const on = { flags, shard, socket, age, epoch, conversation, principal, attempt, trace }
+    link.send(label(letterKinds.command, on), command.body)
+  }
+
+  /** Typing and receipts, where nothing holds them up: they are sent once and forgotten. */
+  function sendFleeting(command: CommandIn): boolean {
+    const shard = shardOf(command.conversation)
+    const route = routes.get(shard)
+    const link = route && links.at(route.addr)
+    if (!route || !link?.hasRoom) return false
+    write(command, shard, letterFlags.loose, clock.mono() - command.readAt, link, route)
+    remember(command.attempt)
+    return true
   }
 
   function remember(attempt: string): void {
@@ -166,7 +189,8 @@ export function createEngineClient(deps: EngineClientDeps): EngineClient {
     if (entry.answer) entry.answer(frame)
     else if (pair.isKept) {
       const { socket, attempt, conversation } = command
-      sink.answer(label(letterKinds.answer, { flags: letterFlags.restart, socket, attempt, conversation }), frame)
+      const l = label(letterKinds.answer, { flags: letterFlags.restart, socket, attempt, conversation })
+      sink.answer(l, frame, command.note)
     }
   }
 
@@ -208,13 +232,13 @@ export function createEngineClient(deps: EngineClientDeps): EngineClient {
   }
 
   /** Only the owner that was asked last is believed: an older one's error may be followed by a stored replay. */
-  function current(link: WorkerLink, attempt: string): Entry | undefined {
-    const entry = pending.get(attempt)
+  function current(link: WorkerLink, l: Letter['label']): Entry | undefined {
+    const entry = pending.get(l)
     return entry?.sent?.link === link ? entry : undefined
   }
 
   function answered(link: WorkerLink, { label: l, body }: Letter): void {
-    const entry = current(link, l.attempt)
+    const entry = current(link, l)
     if (!entry) {
       if (loose.has(l.attempt) || looseBefore.has(l.attempt)) sink.answer(l, body)
       return
@@ -223,19 +247,19 @@ export function createEngineClient(deps: EngineClientDeps): EngineClient {
     else routes.settled(entry.pair.shard)
     pending.remove(entry)
     if (entry.answer) entry.answer(body)
-    else sink.answer(l, body)
+    else sink.answer(l, body, entry.command.note)
     pump(entry.pair)
   }
 
   function replayed(link: WorkerLink, { label: l, body }: Letter): void {
-    const entry = current(link, l.attempt)
+    const entry = current(link, l)
     if (!entry || l.seq <= entry.replayed) return
     entry.replayed = l.seq
     sink.replay(l, body)
   }
 
   function refused(link: WorkerLink, { label: l, body }: Letter): void {
-    const entry = current(link, l.attempt)
+    const entry = current(link, l)
     if (!entry?.sent) return
     const { pair } = entry
     const { route } = entry.sent
@@ -271,6 +295,7 @@ export function createEngineClient(deps: EngineClientDeps): EngineClient {
       ticker = setInterval(tick, tickMs)
     },
     command(command) {
+      if (!command.durable && sendFleeting(command)) return { taken: true }
       const taken = pending.add(command)
       if (taken.entry) pump(taken.entry.pair)
       return taken.taken ? { taken: true } : taken

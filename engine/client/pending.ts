@@ -2,6 +2,9 @@
  * Commands without an answer: in order per (socket, conversation), within limits, each either held or sent on one link. Keeps
  * what go-back-n needs: which pair stands still, which letter may have reached an owner. Refuses to send; engine.ts does.
  */
+
+import { nilId } from '#protos/ids.ts'
+import type { Label } from '#protos/letter.ts'
 import {
   holdMs,
   sendsPendingPerConversationMax,
@@ -32,7 +35,7 @@ export interface Entry {
 
 /** Entries of one socket and conversation in order; a command that stands alone is a pair of its own. */
 export interface Pair {
-  readonly key: string
+  readonly conversation: string
   readonly socket: number
   readonly shard: number
   /** Order is kept: a socket's durable commands. False for a command that stands alone. */
@@ -45,12 +48,17 @@ export interface Pair {
   isStalled: boolean
   /** The next letter carries the restart mark. */
   needsRestart: boolean
+  /** Nothing was added since the last look. */
+  isIdle: boolean
 }
 
 interface SocketUse {
   letters: number
   bytes: number
-  pairs: Set<Pair>
+  /** In order, by conversation. */
+  pairs: Map<string, Pair>
+  /** How many commands of it stand alone. */
+  alone: number
 }
 
 /** What an entry costs beside its body. */
@@ -59,18 +67,20 @@ const entryBytes = 256
 export class Pending {
   letters = 0
   bytes = 0
-  #pairs = new Map<string, Pair>()
-  #attempts = new Map<string, Entry>()
+  #pairs = new Set<Pair>()
+  /** Those that stand alone, by attempt. The others are found by socket and conversation: a map with an entry for each send
+   * would be made anew all the time. */
+  #alone = new Map<string, Entry>()
   #sockets = new Map<number, SocketUse>()
   #shards: Set<Pair>[] = Array.from({ length: shardCount }, () => new Set())
 
   /** Keeps a command, held. */
   add(command: CommandIn, answer?: (frame: Uint8Array) => void): Taken & { entry?: Entry } {
     const isOrdered = command.socket !== 0 && command.durable
-    const key = isOrdered ? `${command.socket}:${command.conversation}` : command.attempt
     const bytes = command.body.length + entryBytes
     const use = command.socket === 0 ? undefined : this.#sockets.get(command.socket)
-    if ((this.#pairs.get(key)?.entries.length ?? 0) >= sendsPendingPerConversationMax) {
+    const known = isOrdered ? use?.pairs.get(command.conversation) : undefined
+    if (known && known.entries.length >= sendsPendingPerConversationMax) {
       return { taken: false, reason: 'conversation' }
     }
     if (use && (use.letters >= sendsPendingPerSocketMax || use.bytes + bytes > sendsPendingPerSocketBytesMax)) {
@@ -78,17 +88,21 @@ export class Pending {
     }
     if (this.bytes + bytes > sendsPendingPerGatewayBytesMax) return { taken: false, reason: 'gateway' }
 
-    const pair = this.#pairs.get(key) ?? this.#open(key, command, isOrdered)
+    const pair = known ?? this.#open(command, isOrdered)
+    pair.isIdle = false
     const held = { sent: undefined, wasSent: false, isDoubtful: false, replayed: 0 }
     const entry: Entry = { command, pair, bytes, ...held, ...(answer ? { answer } : {}) }
     pair.entries.push(entry)
-    this.#attempts.set(command.attempt, entry)
+    if (!isOrdered) this.#alone.set(command.attempt, entry)
     this.#count(entry, 1)
     return { taken: true, entry }
   }
 
-  get(attempt: string): Entry | undefined {
-    return this.#attempts.get(attempt)
+  /** What a letter from an owner answers. */
+  get({ socket, conversation, attempt }: Pick<Label, 'socket' | 'conversation' | 'attempt'>): Entry | undefined {
+    // Answers come in the order of the commands: it is the first, most often.
+    const pair = this.#sockets.get(socket)?.pairs.get(conversation === '' ? nilId : conversation)
+    return pair?.entries.find(e => e.command.attempt === attempt) ?? this.#alone.get(attempt)
   }
 
   /** Pairs of a shard, in the order in which they came to be. */
@@ -103,10 +117,11 @@ export class Pending {
     if (at < 0) return
     pair.entries.splice(at, 1)
     if (entry.sent) pair.sentCount--
-    this.#attempts.delete(entry.command.attempt)
     this.#count(entry, -1)
-    // A refused pair is remembered until its socket closes: its next letter must carry the mark.
-    if (pair.entries.length === 0 && !(pair.isOrdered && pair.needsRestart)) this.#close(pair)
+    // One in order stays for the next send; `expire` looks after it.
+    if (pair.isOrdered) return
+    this.#alone.delete(entry.command.attempt)
+    this.#close(pair)
   }
 
   markSent(entry: Entry, link: WorkerLink, route: Route): void {
@@ -150,11 +165,17 @@ export class Pending {
 
   /**
    * Removes what has been held for holdMs and provably reached no owner, with all that waits unsent behind it: a later send
-   * must not pass one that was refused.
+   * must not pass one that was refused. Forgets pairs that nobody used since the last time; one that was refused is
+   * remembered until its socket closes, for its next letter must carry the mark.
    */
   expire(mono: number): Entry[] {
     const out: Entry[] = []
-    for (const pair of this.#pairs.values()) {
+    for (const pair of this.#pairs) {
+      if (pair.entries.length === 0) {
+        if (pair.isIdle && !pair.needsRestart && !pair.isStalled) this.#close(pair)
+        pair.isIdle = true
+        continue
+      }
       const isFree = (e: Entry) => !e.sent && !e.isDoubtful
       const first = pair.entries.findIndex(e => isFree(e) && mono - e.command.readAt >= holdMs)
       if (first >= 0) out.push(...pair.entries.slice(first).filter(isFree))
@@ -164,22 +185,24 @@ export class Pending {
   }
 
   closeSocket(socket: number): void {
-    for (const pair of this.#sockets.get(socket)?.pairs ?? []) {
-      for (const entry of pair.entries) {
-        this.#attempts.delete(entry.command.attempt)
-        this.#count(entry, -1)
-      }
+    const use = this.#sockets.get(socket)
+    if (!use) return
+    for (const pair of use.pairs.values()) {
+      for (const entry of pair.entries) this.#count(entry, -1)
       pair.entries = []
       this.#close(pair)
+    }
+    if (use.alone > 0) {
+      for (const entry of this.#alone.values()) if (entry.command.socket === socket) this.remove(entry)
     }
     this.#sockets.delete(socket)
   }
 
-  #open(key: string, command: CommandIn, isOrdered: boolean): Pair {
-    const shard = shardOf(command.conversation)
-    const { socket, durable } = command
+  #open(command: CommandIn, isOrdered: boolean): Pair {
+    const { conversation, socket, durable } = command
+    const shard = shardOf(conversation)
     const pair: Pair = {
-      key,
+      conversation,
       socket,
       shard,
       isOrdered,
@@ -188,23 +211,27 @@ export class Pending {
       sentCount: 0,
       isStalled: false,
       needsRestart: false,
+      isIdle: false,
     }
-    this.#pairs.set(key, pair)
+    this.#pairs.add(pair)
     this.#shards[shard]!.add(pair)
     if (socket !== 0) {
-      const use = this.#sockets.get(socket) ?? { letters: 0, bytes: 0, pairs: new Set() }
-      use.pairs.add(pair)
+      const use = this.#sockets.get(socket) ?? { letters: 0, bytes: 0, pairs: new Map(), alone: 0 }
+      if (isOrdered) use.pairs.set(conversation, pair)
+      else use.alone++
       this.#sockets.set(socket, use)
     }
     return pair
   }
 
   #close(pair: Pair): void {
-    this.#pairs.delete(pair.key)
+    this.#pairs.delete(pair)
     this.#shards[pair.shard]!.delete(pair)
     const use = this.#sockets.get(pair.socket)
-    use?.pairs.delete(pair)
-    if (use?.pairs.size === 0) this.#sockets.delete(pair.socket)
+    if (!use) return
+    if (pair.isOrdered) use.pairs.delete(pair.conversation)
+    else use.alone--
+    if (use.pairs.size === 0 && use.alone === 0) this.#sockets.delete(pair.socket)
   }
 
   #count(entry: Entry, sign: 1 | -1): void {

@@ -174,7 +174,7 @@ export class GatewayNode {
     const sockets = new Sockets(clock)
     const hub = new Hub({
       ...{ clock, log, metrics, reads, positions, engine },
-      answered: (label, body) => sockets.open.get(label.socket)?.answered(label, body),
+      answered: (label, body, note) => sockets.open.get(label.socket)?.answered(label, body, note),
     })
     const presence = new Presence({ clock, log, store, reads, nodeId, evict: id => sockets.open.get(id)?.end(4409) })
     const verifyToken = async (token: string) => {
