@@ -128,6 +128,10 @@ export const mailboxBytesPerWorkerMax = 64 * 1024 * 1024
 export const admissionWaitMsMax = 200
 export const batchRowsMax = 256
 export const batchBytesMax = 256 * 1024
+/** From the start of a statement that carried several conversations to the start of the next, unless many wait already. */
+export const commitPaceMs = 5
+export const commitPaceSourcesMin = 2
+export const commitPaceSourcesMax = 64
 /** Texts of the commit statement that a connection prepares, one for each set of parts; each is some 100 kB of the server's memory. */
 export const commitTextsMax = 64
 /** Client-side timer of a commit statement; afterwards the outcome is unknown, never failed. */
@@ -154,6 +158,10 @@ export const linkCreditLetters = 8192
 export const linkMessageBytesMax = 4 * 1024 * 1024
 export const linkBatchBytesMax = 1024 * 1024
 export const linkBatchLettersMax = 4096
+/** While answers come by so many letters at once, commands wait for the next answer, at most so long, at most so many. */
+export const linkBusyLettersMin = 6
+export const linkHoldMs = 4
+export const linkHoldLettersMax = 64
 export const attachItemsMax = 1000
 /** Conversations that the gateways of one worker may watch together; about 150 bytes each. */
 export const interestItemsMax = 500_000

@@ -154,6 +154,7 @@ export function createLink(deps: LinkDeps): WorkerLink {
       if (standing !== now) return
       take(now, letter)
     }
+    now.writer.heard(letters.length)
   }
 
   function take(now: Standing, letter: Letter): void {

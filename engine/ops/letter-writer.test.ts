@@ -1,8 +1,16 @@
-/** Credit of a link, as both ends count it. */
+/** Credit of a link, as both ends count it, and when letters leave. */
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { linkCreditBytes, linkCreditLetters } from '#protos/limits.ts'
-import { CreditPurse, CreditTab } from './letter-writer.ts'
+import { setTimeout as sleep, setImmediate as turn } from 'node:timers/promises'
+import { label, letterKinds, readBatch } from '#protos/letter.ts'
+import {
+  linkBusyLettersMin,
+  linkCreditBytes,
+  linkCreditLetters,
+  linkHoldLettersMax,
+  linkHoldMs,
+} from '#protos/limits.ts'
+import { CreditPurse, CreditTab, LetterWriter } from './letter-writer.ts'
 
 test('K1 a purse is empty when its bytes or its letters are spent, and never holds more than was granted', () => {
   const purse = new CreditPurse()
@@ -33,4 +41,82 @@ test('K2 what was read is given back in quarters, all of it', () => {
     }
     assert.ok(given > 0)
   }
+})
+
+/** A writer with what has left through it: the number of letters of each message. */
+function writerTo(): { writer: LetterWriter; left: number[]; push(count?: number): void } {
+  const left: number[] = []
+  const sink = {
+    write(bytes: Buffer) {
+      left.push(readBatch(bytes).length)
+      return true
+    },
+    once() {},
+  }
+  const writer = new LetterWriter(sink, () => {})
+  return {
+    writer,
+    left,
+    push(count = 1) {
+      for (let i = 0; i < count; i++) writer.push(label(letterKinds.command), Buffer.from('{}'))
+    },
+  }
+}
+
+test('K3 a letter leaves with its turn; behind a busy peer it waits for the next answer, or for company, or a few ms', async () => {
+  const { writer, left, push } = writerTo()
+  push(2)
+  await turn()
+  assert.deepEqual(left, [2])
+  push()
+  await turn()
+  assert.deepEqual(left, [2, 1], 'nobody has answered, and nobody is known to be busy')
+
+  writer.heard(linkBusyLettersMin)
+  push()
+  await turn()
+  assert.deepEqual(left.splice(0), [2, 1, 1], 'nothing is under way: it does not wait')
+  push()
+  await turn()
+  push()
+  await turn()
+  assert.deepEqual(left, [])
+  writer.heard(linkBusyLettersMin)
+  await turn()
+  assert.deepEqual(left.splice(0), [2])
+
+  push(linkHoldLettersMax - 1)
+  await turn()
+  assert.deepEqual(left, [])
+  push()
+  await turn()
+  assert.deepEqual(left.splice(0), [linkHoldLettersMax])
+
+  push()
+  await sleep(5 * linkHoldMs)
+  assert.deepEqual(left.splice(0), [1])
+})
+
+test('K4 behind a peer that answers few letters at a time nothing waits', async () => {
+  const { writer, left, push } = writerTo()
+  writer.heard(linkBusyLettersMin)
+  push()
+  await turn()
+  writer.heard(linkBusyLettersMin - 1)
+  for (let i = 0; i < 3; i++) {
+    push()
+    await turn()
+  }
+  assert.deepEqual(left, [1, 1, 1, 1])
+})
+
+test('K5 a closed writer sends nothing that it held', async () => {
+  const { writer, left, push } = writerTo()
+  writer.heard(linkBusyLettersMin)
+  push()
+  await turn()
+  push()
+  writer.close()
+  await sleep(2 * linkHoldMs)
+  assert.deepEqual(left, [1])
 })

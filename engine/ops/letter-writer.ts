@@ -1,9 +1,15 @@
 /**
- * The sending half of a link, for both ends: gathers the letters of one turn of the event loop into one gRPC message,
- * honours back-pressure, and keeps the credit that the peer has granted. Refuses to know what a letter means or to drop one.
+ * The sending half of a link, for both ends: gathers the letters of one turn of the event loop into one gRPC message, under
+ * load those of a few ms, honours back-pressure, and keeps the credit that the peer has granted. Refuses to know what a letter means or to drop one.
  */
 import { type Label, LetterBatch, letterBytes } from '#protos/letter.ts'
-import { linkCreditBytes, linkCreditLetters } from '#protos/limits.ts'
+import {
+  linkBusyLettersMin,
+  linkCreditBytes,
+  linkCreditLetters,
+  linkHoldLettersMax,
+  linkHoldMs,
+} from '#protos/limits.ts'
 
 /** The part of a gRPC stream that is needed. */
 export interface LetterSink {
@@ -66,6 +72,11 @@ export class LetterWriter {
   #isScheduled = false
   #isBlocked = false
   #isClosed = false
+  #letters = 0
+  /** The peer answers by many letters at once. */
+  #isPeerBusy = false
+  #isUnanswered = false
+  #held: NodeJS.Timeout | undefined
 
   /** `sent` is told the number of letters of each gRPC message that leaves. */
   constructor(sink: LetterSink, sent: (letters: number) => void) {
@@ -73,7 +84,17 @@ export class LetterWriter {
     this.#sent = sent
   }
 
-  /** Leaves with all others of this turn. The body must not change until then. Answers the bytes that it takes. */
+  /**
+   * The peer sent so many letters at once: whoever waited for them leaves. While they are many, the next letters wait for the
+   * next ones: a message for each letter would cost both ends more than all the letters in it. Not for ends that answer.
+   */
+  heard(letters: number): void {
+    this.#isPeerBusy = letters >= linkBusyLettersMin
+    this.#isUnanswered = false
+    if (this.#held) this.#unhold()
+  }
+
+  /** Leaves with all others of this turn, or with the next answer of a busy peer. The body must not change until then. Answers the bytes that it takes. */
   push(label: Label, body: Uint8Array): number {
     if (this.#isClosed) return 0
     let batch = this.#batches.at(-1)
@@ -82,10 +103,12 @@ export class LetterWriter {
       this.#batches.push(batch)
     }
     batch.push(label, body)
+    this.#letters++
     if (!this.#isScheduled && !this.#isBlocked) {
       this.#isScheduled = true
-      setImmediate(() => this.#flush())
-    }
+      if (this.#isPeerBusy && this.#isUnanswered) this.#held = setTimeout(() => this.#unhold(), linkHoldMs)
+      else setImmediate(() => this.#flush())
+    } else if (this.#held && this.#letters >= linkHoldLettersMax) this.#unhold()
     return letterBytes(label, body)
   }
 
@@ -98,13 +121,24 @@ export class LetterWriter {
   close(): void {
     this.#isClosed = true
     this.#batches = []
+    clearTimeout(this.#held)
+  }
+
+  #unhold(): void {
+    clearTimeout(this.#held)
+    this.#held = undefined
+    setImmediate(() => this.#flush())
   }
 
   #flush(): void {
     this.#isScheduled = false
+    this.#letters = 0
+    clearTimeout(this.#held)
+    this.#held = undefined
     while (!this.#isBlocked && !this.#isClosed) {
       const batch = this.#batches.shift()
       if (batch === undefined) return
+      this.#isUnanswered = true
       this.#sent(batch.count)
       if (this.#sink.write(batch.take())) continue
       this.#isBlocked = true

@@ -1,15 +1,16 @@
 /**
  * Natural group commit for one worker: gathers what its actors want stored, keeps one statement in flight, and settles
  * each actor's share by what came of it. A doubtful statement is resolved here, by stamp and look-up; no actor sees it.
- * Writes no SQL, delays no batch by a timer, acks nothing.
+ * Writes no SQL, acks nothing; a lone source never waits (pace.ts).
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Contribution, Journal, Outcome, Source } from '#engine/actor/ports.ts'
 import type { Clock } from '#engine/ops/clock.ts'
 import type { Log } from '#engine/ops/log.ts'
 import type { Metrics } from '#engine/ops/metrics.ts'
-import { batchBytesMax, batchRowsMax, letterAgeMsMax } from '#protos/limits.ts'
+import { batchBytesMax, batchRowsMax, commitPaceSourcesMax, letterAgeMsMax } from '#protos/limits.ts'
 import type { LogStore } from './log-store.ts'
+import { type LastStatement, paceMs } from './pace.ts'
 import type { ShardTable } from './shard-table.ts'
 
 export interface JournalOptions {
@@ -58,6 +59,9 @@ export class GroupJournal implements Journal {
   readonly #stop = new AbortController()
   #busy: Promise<void> | undefined
   #scheduled = false
+  #last: LastStatement = { at: 0, sources: 0 }
+  /** The next statement waits for company. */
+  #paced: NodeJS.Timeout | undefined
 
   constructor(options: JournalOptions) {
     this.#o = options
@@ -71,6 +75,7 @@ export class GroupJournal implements Journal {
 
   offer(source: Source): void {
     this.#waiting.add(source)
+    if (this.#paced && this.#waiting.size >= commitPaceSourcesMax) this.#unpace()
     this.#schedule()
   }
 
@@ -95,13 +100,14 @@ export class GroupJournal implements Journal {
 
   async close(): Promise<void> {
     this.#stop.abort()
+    this.#unpace()
     await this.#busy
     await this.#o.store.close()
   }
 
   /** The rest of this turn of the event loop may still offer; the batch is taken after it. */
   #schedule(): void {
-    if (this.#scheduled || this.#busy || this.#stop.signal.aborted) return
+    if (this.#scheduled || this.#busy || this.#paced || this.#stop.signal.aborted) return
     this.#scheduled = true
     setImmediate(() => {
       this.#scheduled = false
@@ -115,9 +121,25 @@ export class GroupJournal implements Journal {
       this.#hold(this.#reconnect())
       return
     }
+    const { clock } = this.#o
+    const waitMs = paceMs(this.#last, this.#waiting.size, clock.mono())
+    if (waitMs > 0) {
+      this.#paced ??= setTimeout(() => {
+        this.#unpace()
+        this.#pump()
+      }, waitMs)
+      return
+    }
     const batch = this.#gather()
+    this.#last = { at: clock.mono(), sources: batch.length }
     if (batch.length > 0) this.#hold(this.#store(batch))
     else if (this.#waiting.size > 0) this.#schedule()
+  }
+
+  #unpace(): void {
+    clearTimeout(this.#paced)
+    this.#paced = undefined
+    this.#last.sources = 0
   }
 
   #hold(work: Promise<void>): void {

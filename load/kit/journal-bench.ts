@@ -5,7 +5,7 @@
 import assert from 'node:assert/strict'
 import { createHash, randomUUID } from 'node:crypto'
 import type { Contribution, EventRow, Outcome, SegmentRow, SideChange, Source } from '#engine/actor/ports.ts'
-import { systemClock } from '#engine/ops/clock.ts'
+import { type Clock, systemClock } from '#engine/ops/clock.ts'
 import { silentLog } from '#engine/ops/log.ts'
 import { openMetrics } from '#engine/ops/metrics.ts'
 import { createJournal, type GroupJournal } from '#engine/storage/journal.ts'
@@ -148,7 +148,7 @@ export class TestSource implements Source {
           messageId: randomUUID(),
           senderId: this.sender,
           clientId: letter.clientId,
-          bodyHash: createHash('sha256').update(letter.body).digest(),
+          bodyHash: createHash('sha256').update(letter.body).digest('hex'),
           body: letter.body,
           at: Date.now(),
         })
@@ -219,14 +219,14 @@ export interface Bench {
   close(): Promise<void>
 }
 
-export async function openBench(world: World): Promise<Bench> {
+export async function openBench(world: World, clock: Clock = systemClock): Promise<Bench> {
   const store = new FaultyStore(world.store)
   const shards = new ShardTable()
   const fenced: number[] = []
   const stamped: number[] = []
   const metrics = openMetrics()
   const journal = createJournal({
-    clock: systemClock,
+    clock,
     log: silentLog,
     metrics,
     store,
