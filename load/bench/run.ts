@@ -32,8 +32,8 @@ const pairCount = isQuick ? 100 : 200
 const roomSize = isQuick ? 300 : 1000
 const idleCount = isQuick ? 1000 : 4000
 const rates = isQuick
-  ? [1000, 2000, 4000, 6000, 8000, 10_000, 14_000]
-  : [1000, 2000, 4000, 6000, 8000, 10_000, 12_000, 14_000, 17_000, 20_000, 24_000, 28_000, 32_000]
+  ? [1000, 2000, 4000, 5000, 6000, 8000, 10_000, 12_000, 14_000]
+  : [1000, 2000, 4000, 5000, 6000, 7000, 8000, 10_000, 12_000, 14_000, 17_000, 20_000, 24_000, 28_000, 32_000]
 /** Opened before idle ones are counted: what the first few make a process load is not theirs. */
 const warmSockets = 300
 /** Frames of one burst to the room of W2. */

@@ -31,6 +31,10 @@ export interface Subject {
   stop(): Promise<void>
 }
 
+/** What the database's log keeps of old files, and the size of one. */
+const walMb = 1024
+const walFileMb = 16
+
 export interface Ground {
   databaseUrl: string
   redis: RedisServer
@@ -44,7 +48,8 @@ export async function startGround(flushMs = 0): Promise<Ground> {
   // As root the database runs as another user, who has to get here.
   chmodSync(home, 0o755)
   const slow: Record<string, number> = flushMs > 0 ? { commit_delay: flushMs * 1000, commit_siblings: 0 } : {}
-  const server = await startEmbedded(home, silentLog, slow)
+  const server = await startEmbedded(home, silentLog, { ...slow, min_wal_size: walMb, max_wal_size: 4 * walMb })
+  await recycleWal(server.url)
   const redis = await RedisServer.start(home)
   return {
     databaseUrl: server.url,
@@ -57,6 +62,26 @@ export async function startGround(flushMs = 0): Promise<Ground> {
       rmSync(home, { recursive: true, force: true })
     },
   }
+}
+
+/**
+ * A young cluster fills each new file of its log with zeros, a stall every few seconds of load; one that has run for a while
+ * writes over old ones. The latter is measured.
+ */
+async function recycleWal(url: string): Promise<void> {
+  const admin = new Client({ connectionString: url })
+  await admin.connect()
+  const next = async () => {
+    await admin.query("select pg_logical_emit_message(false, 'bench', 'x')")
+    await admin.query('select pg_switch_wal()')
+  }
+  for (let i = 0; i < walMb / walFileMb; i++) await next()
+  // The second one finds all files but its own free.
+  for (let i = 0; i < 2; i++) {
+    await admin.query('checkpoint')
+    await next()
+  }
+  await admin.end()
 }
 
 export async function startParley(ground: Ground): Promise<Subject> {
