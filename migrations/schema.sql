@@ -293,7 +293,7 @@ alter table engine_node add constraint engine_node_pkey PRIMARY KEY (incarnation
 alter table engine_node add constraint engine_node_state_check CHECK ((state = ANY (ARRAY['up'::text, 'draining'::text, 'dead'::text])));
 alter table engine_suspicion add constraint engine_suspicion_pkey PRIMARY KEY (incarnation, reporter);
 alter table engine_suspicion add constraint engine_suspicion_reporter_check CHECK (((char_length(reporter) >= 1) AND (char_length(reporter) <= 256)));
-alter table event add constraint event_position PRIMARY KEY (conversation_id, seq);
+alter table event add constraint event_position PRIMARY KEY (conversation_id, seq) INCLUDE (sender_id, kind);
 alter table event add constraint event_role CHECK (((kind <> 'message.new'::text) OR ((body ->> 'role'::text) = ANY (ARRAY['user'::text, 'assistant'::text]))));
 alter table event add constraint event_seq_check CHECK ((seq >= 1));
 alter table message_state add constraint message_state_message_id_key UNIQUE (message_id);
@@ -360,7 +360,6 @@ CREATE INDEX conversation_shard ON conversation USING btree (shard_id);
 CREATE INDEX engine_node_alive ON engine_node USING btree (node_id) WHERE (state <> 'dead'::text);
 CREATE UNIQUE INDEX event_client ON event USING btree (sender_id, conversation_id, client_id);
 CREATE INDEX event_message ON event USING btree (message_id);
-CREATE INDEX event_unread ON event USING btree (conversation_id, seq) INCLUDE (sender_id) WHERE (kind = 'message.new'::text);
 CREATE INDEX oauth_identities_user ON oauth_identities USING btree (user_id);
 CREATE INDEX refresh_token_expires ON refresh_token USING btree (expires_at);
 CREATE INDEX refresh_token_family ON refresh_token USING btree (family_id);
