@@ -16,6 +16,7 @@ import {
 } from './cluster-file.ts'
 import { type KeptDatabase, keepDatabase } from './database.ts'
 import { holdDataDir } from './hold-data-dir.ts'
+import { nodeArgs } from './node-args.ts'
 import { isAlive, openDataDir, writeNodeFile } from './node-file.ts'
 import { checkPort, findPorts } from './ports.ts'
 import { type KeptRedis, keepRedis, needRedis } from './redis.ts'
@@ -127,7 +128,7 @@ export async function startCluster(options: ClusterOptions): Promise<RunningClus
     return keepChild({
       name: m.name,
       script: path.join(root, scripts[script]),
-      ...(isFaulty && { nodeArgs: ['--import', path.join(root, 'load/rig/faults.ts')] }),
+      nodeArgs: [...nodeArgs(script), ...(isFaulty ? ['--import', path.join(root, 'load/rig/faults.ts')] : [])],
       restartMs,
       env: () => ({
         ...env,

@@ -10,6 +10,7 @@ import type { EmbeddedPostgres } from '#engine/storage/embedded-postgres.ts'
 import { type Child, keepChild } from './child.ts'
 import { type KeptDatabase, keepDatabase } from './database.ts'
 import { holdDataDir } from './hold-data-dir.ts'
+import { nodeArgs } from './node-args.ts'
 import { isAlive, openDataDir, readNodeFile, writeNodeFile } from './node-file.ts'
 import { checkPort } from './ports.ts'
 import { buildWeb } from './web-build.ts'
@@ -92,6 +93,7 @@ export async function startParent(options: ParentOptions): Promise<Running> {
     const child = keepChild({
       name,
       script: path.join(root, scripts[name]),
+      nodeArgs: nodeArgs(name),
       env: () => ({
         ...process.env,
         ...(database && { DATABASE_URL: database.url }),
