@@ -29,6 +29,8 @@ interface Line {
 
 /** One socket and the conversations that it sends to. */
 class Lane {
+  /** The last one's frame. */
+  refusal = ''
   readonly #own: Sender[] = []
   #client: WsClient | undefined
   readonly #acked: (n: number) => void
@@ -53,19 +55,15 @@ class Lane {
 
   send(n: number, sender: Sender): void {
     this.#own[n] = sender
-    this.#client!.send(wire.send(n, sender))
+    this.#client!.send(`{"requestId":"${n}",${wire.send(n, sender).slice(1)}`)
   }
 
-  /** A refusal names its send: it comes again under its id, as a client would do it. */
+  /** A refused send comes again under its id, as a client would do it. */
   async #again(text: string): Promise<void> {
-    const { clientMessageId, retryAfterMs = 500 } = JSON.parse(text) as {
-      clientMessageId?: string
-      retryAfterMs?: number
-    }
-    if (clientMessageId === undefined) return
-    const n = Number.parseInt(clientMessageId.slice(24), 16)
+    this.refusal = text
+    const { requestId, retryAfterMs = 500 } = JSON.parse(text) as { requestId?: string; retryAfterMs?: number }
     await sleep(retryAfterMs)
-    this.#client!.send(wire.send(n, this.#own[n]!))
+    this.send(Number(requestId), this.#own[Number(requestId)]!)
   }
 
   close(): void {
@@ -114,7 +112,10 @@ async function measure(cluster: Cluster): Promise<Line[]> {
     }
     const isAcked = () => ackedAt.subarray(first, first + count).every(at => at > 0)
     while (!isAcked()) {
-      if (performance.now() - from > ackMsMax) throw new Error('a send was never acked')
+      if (performance.now() - from > ackMsMax) {
+        const owed = ackedAt.subarray(first, first + count).filter(at => at === 0).length
+        throw new Error(`${owed} sends were never acked; the last refusal: ${lanes.find(l => l.refusal)?.refusal}`)
+      }
       await sleep(20)
     }
     return Array.from(ackedAt.subarray(first, first + count), at => at - from)
