@@ -23,6 +23,7 @@ import { codeOf } from './reads.ts'
 import {
   type Access,
   type Credential,
+  isTickDue,
   openSession,
   type Principal,
   type Session,
@@ -145,6 +146,10 @@ export class Connection implements Wire {
 
   end(code: CloseCode): void {
     this.apply({ kind: 'end', code })
+  }
+
+  tick(at: number, now: number): void {
+    if (isTickDue(this.session, at, now)) this.apply({ kind: 'tick', at, now })
   }
 
   apply(event: SessionEvent): void {

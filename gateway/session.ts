@@ -425,11 +425,18 @@ function bad(session: Session, text: string, field: string | undefined, at: numb
   return times.length >= badFramesMax ? append(step, close(step.session, 4400)) : step
 }
 
+/** Whether a tick would change anything: asked of every socket several times a second, it makes nothing. */
+export function isTickDue(session: Session, at: number, now: number): boolean {
+  return isLate(session, at) || (session.principal !== undefined && now >= session.principal.sessionExpiresAt)
+}
+
+function isLate({ phase, openedAt }: Session, at: number): boolean {
+  return (phase === 'authenticating' || phase === 'connecting') && at - openedAt >= authTimeoutMs
+}
+
 function tick(session: Session, at: number, now: number): Step {
-  const isUnknown = session.phase === 'authenticating' || session.phase === 'connecting'
-  if (isUnknown && at - session.openedAt >= authTimeoutMs) return unauthorized(session, 'AUTH_TIMEOUT', {})
-  if (session.principal && now >= session.principal.sessionExpiresAt) return close(session, 4411)
-  return { session, effects: [] }
+  if (!isTickDue(session, at, now)) return { session, effects: [] }
+  return isLate(session, at) ? unauthorized(session, 'AUTH_TIMEOUT', {}) : close(session, 4411)
 }
 
 function unauthorized(session: Session, reason: AuthReason, asked: Asked): Step {

@@ -69,7 +69,7 @@ export class Sockets {
     this.#sweptAt = at
     for (const connection of this.open.values()) {
       if (connection.isEnded) continue
-      connection.apply({ kind: 'tick', at, now })
+      connection.tick(at, now)
       if (connection.isEnded) continue
       if (at >= this.#judgeFrom && at - connection.lastHeardAt >= silentMsMax) {
         connection.end(connection.unsent() > 0 ? 4420 : 4408)

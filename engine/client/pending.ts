@@ -2,7 +2,6 @@
  * Commands without an answer: in order per (socket, conversation), within limits, each either held or sent on one link. Keeps
  * what go-back-n needs: which pair stands still, which letter may have reached an owner. Refuses to send; engine.ts does.
  */
-
 import { nilId } from '#protos/ids.ts'
 import type { Label } from '#protos/letter.ts'
 import {
@@ -68,8 +67,10 @@ export class Pending {
   letters = 0
   bytes = 0
   #pairs = new Set<Pair>()
-  /** Those that stand alone, by attempt. The others are found by socket and conversation: a map with an entry for each send
-   * would be made anew all the time. */
+  /**
+   * Those that stand alone, by attempt. The others are found by socket and conversation: a map with an entry for each send
+   * would be made anew all the time.
+   */
   #alone = new Map<string, Entry>()
   #sockets = new Map<number, SocketUse>()
   #shards: Set<Pair>[] = Array.from({ length: shardCount }, () => new Set())

@@ -49,7 +49,10 @@ export interface EngineClient {
 
 /** Called on the gateway's one thread, in the order of the link. Bodies are views: copy what outlives the call. */
 export interface EngineSink {
-  /** ack, error, room.joined or resync_required for one command of a socket. Also made by the client itself (UNAVAILABLE after HOLD). `note`: the command's. */
+  /**
+   * ack, error, room.joined or resync_required for one command of a socket, with the command's note. Also made by the client
+   * itself (UNAVAILABLE after HOLD).
+   */
   answer(label: Label, body: Uint8Array, note?: unknown): void
   /** One event of a joining socket's replay; they come in order before its answer. */
   replay(label: Label, body: Uint8Array): void

@@ -1,6 +1,7 @@
 /**
  * The sending half of a link, for both ends: gathers the letters of one turn of the event loop into one gRPC message, under
- * load those of a few ms, honours back-pressure, and keeps the credit that the peer has granted. Refuses to know what a letter means or to drop one.
+ * load those of a few ms, honours back-pressure, and keeps the credit that the peer has granted. Refuses to know what a
+ * letter means or to drop one.
  */
 import { type Label, LetterBatch, letterBytes } from '#protos/letter.ts'
 import {
@@ -94,7 +95,10 @@ export class LetterWriter {
     if (this.#held) this.#unhold()
   }
 
-  /** Leaves with all others of this turn, or with the next answer of a busy peer. The body must not change until then. Answers the bytes that it takes. */
+  /**
+   * Leaves with all others of this turn, or with the next answer of a busy peer. The body must not change until then.
+   * Answers the bytes that it takes.
+   */
   push(label: Label, body: Uint8Array): number {
     if (this.#isClosed) return 0
     let batch = this.#batches.at(-1)

@@ -30,7 +30,9 @@ const span = isQuick ? { warmMs: 1000, runMs: 2500, drainMs: 4000 } : { warmMs: 
 const warmUpMs = isQuick ? 5000 : 15_000
 const pairCount = isQuick ? 100 : 200
 const roomSize = isQuick ? 300 : 1000
-const idleCount = isQuick ? 1000 : 4000
+const idleCount = isQuick ? 1000 : 10_000
+/** Until what opening them left behind is collected, or not. */
+const idleMs = isQuick ? 3000 : 15_000
 const rates = isQuick
   ? [1000, 2000, 4000, 5000, 6000, 8000, 10_000, 12_000, 14_000]
   : [1000, 2000, 4000, 5000, 6000, 7000, 8000, 10_000, 12_000, 14_000, 17_000, 20_000, 24_000, 28_000, 32_000]
@@ -95,7 +97,7 @@ async function measureSubject(subject: Subject): Promise<Partial<Figures>> {
   await sleep(2000)
   const before = subject.socketRss()
   const idle = await Load.open(subject, await subject.idlers(idleCount))
-  await sleep(3000)
+  await sleep(idleMs)
   out.idleKb = (subject.socketRss() - before) / idleCount / 1000
   say(`W3: ${out.idleKb.toFixed(1)} kB an idle connection`)
   await idle.end()
