@@ -27,7 +27,9 @@ const isQuick = values.quick === true
 const flushMs = Number(values['flush-ms'] ?? 0)
 const reps = Number(values.reps ?? (isQuick ? 1 : 3))
 const span = isQuick ? { warmMs: 1000, runMs: 2500, drainMs: 4000 } : { warmMs: 2000, runMs: 6000, drainMs: 8000 }
-const warmUpMs = isQuick ? 5000 : 15_000
+const warmUpMs = isQuick ? 5000 : 20_000
+/** What both carry. */
+const warmUpRate = 4000
 const pairCount = isQuick ? 100 : 200
 const roomSize = isQuick ? 300 : 1000
 const idleCount = isQuick ? 1000 : 10_000
@@ -106,8 +108,9 @@ async function measureSubject(subject: Subject): Promise<Partial<Figures>> {
   const senders = await subject.pairs(pairCount)
   let load = await Load.open(subject, senders)
   const step = (rate: number) => load.measure({ kind: 'step', rate, burst: 1, senders: senders.length, ...span })
-  // Both are measured as they run after a while: code that is still being compiled would be most of the first steps.
-  await load.measure({ kind: 'step', rate: 1000, burst: 1, senders: senders.length, ...span, warmMs: warmUpMs })
+  // Both are measured as they run after a while: code that is still being compiled would be most of the first steps, and a
+  // third of what the same rate costs a minute later.
+  await load.measure({ kind: 'step', rate: warmUpRate, burst: 1, senders: senders.length, ...span, warmMs: warmUpMs })
   let best = 0
   let isHolding = true
   for (const rate of rates) {
