@@ -13,8 +13,10 @@ import { type Stack, startStack } from '#load/kit/stack.ts'
 const model = createModelServer()
 /** Requests that the provider still refuses for its quota. */
 let refusals = 0
+/** So long it thinks. */
+let thinkMs = 0
 const upstream = createServer((request, response) => {
-  if (refusals === 0) return void model.emit('request', request, response)
+  if (refusals === 0) return void setTimeout(() => model.emit('request', request, response), thinkMs)
   refusals--
   response.writeHead(429, { 'content-type': 'application/json', 'retry-after': '2' })
   response.end('{"error":{"message":"no quota","type":"insufficient_quota","code":"insufficient_quota"}}')
@@ -72,8 +74,10 @@ test('S22 the tokens of the day are reserved and settled, told by /me/usage, and
   for (const by = Date.now() + 3000; (await usage()).tokens.reserved > 0; await sleep(20)) assert.ok(Date.now() < by)
   const spent = (await usage()).tokens
   assert.deepEqual([spent.used, spent.left], [one.body.tokens.total, 12_000 - one.body.tokens.total])
-  // Several at once: what does not fit is refused, whatever the order.
+  // Several at once, the first still under way when the next begins: what does not fit is refused, whatever the order.
+  thinkMs = 300
   const replies = await Promise.all(Array.from({ length: 12 }, (_, i) => ask(`what is on my mind? ${i}`)))
+  thinkMs = 0
   const refused = replies.filter(r => r.status === 429)
   assert.ok(refused.length > 0 && refused.length < 12, replies.map(r => r.status).join())
   for (const { body } of refused) {
