@@ -126,10 +126,10 @@ function ask<K extends 'open' | 'step'>(generator: ChildProcess, order: ToGenera
       if (message.kind === 'broken') reject(new Error(message.why))
       else if (message.kind === kind) resolve(message as Extract<FromGenerator, { kind: K }>)
       else return
-      generator.off('message', settle)
+      generator.off('message', settle).off('exit', ended)
     }
-    generator.on('message', settle)
-    generator.once('exit', code => reject(new Error(`the generator ended with ${code}`)))
+    const ended = (code: number | null) => reject(new Error(`the generator ended with ${code}`))
+    generator.on('message', settle).once('exit', ended)
     generator.send(order)
   })
 }
