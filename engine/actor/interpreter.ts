@@ -121,7 +121,7 @@ export class Interpreter {
     const frame = factFrame(conversation, row)
     // Encoded before it is kept: that makes one flat text of its pieces.
     const bytes = Buffer.from(frame)
-    tail.push(row.seq, frame)
+    tail.push(row.seq, frame, bytes.length)
     const l = label(letterKinds.fact, {
       conversation,
       shard,

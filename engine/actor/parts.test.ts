@@ -111,7 +111,7 @@ test('[A2] what is taken and put back keeps its order, whatever came between', (
 test('[J4] a tail answers only what it holds without a hole', () => {
   const tail = new Tail(() => 256 * 1024)
   const frame = '{"seq":0}'
-  for (let seq = 5; seq <= 9; seq++) tail.push(seq, frame)
+  for (let seq = 5; seq <= 9; seq++) tail.push(seq, frame, 9)
   assert.deepEqual(
     tail.after(6, 9)?.map(e => e.seq),
     [7, 8, 9],
@@ -123,12 +123,12 @@ test('[J4] a tail answers only what it holds without a hole', () => {
   assert.equal(tail.after(3, 9), undefined)
   assert.equal(tail.after(6, 10), undefined)
   assert.deepEqual(tail.after(9, 9), [])
-  tail.push(11, frame)
+  tail.push(11, frame, 9)
   assert.equal(tail.after(6, 11), undefined)
-  for (let seq = 12; seq < 12 + 2 * tailEventsMax; seq++) tail.push(seq, frame)
+  for (let seq = 12; seq < 12 + 2 * tailEventsMax; seq++) tail.push(seq, frame, 9)
   assert.equal(tail.after(tail.last! - tailEventsMax - 1, tail.last!), undefined)
   assert.equal(tail.after(tail.last! - tailEventsMax, tail.last!)?.length, tailEventsMax)
-  tail.push(tail.last! + 1, ' '.repeat(tailBytesMax))
+  tail.push(tail.last! + 1, frame, tailBytesMax)
   assert.equal(tail.after(tail.last! - 2, tail.last!), undefined)
 })
 

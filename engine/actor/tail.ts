@@ -1,6 +1,6 @@
 /**
  * The latest events of one conversation as the frames that went out, to answer resumes without a read. Bounded by count and
- * by their length; what is older is in the log. Refuses holes: an event that does not continue it starts it anew.
+ * bytes; what is older is in the log. Refuses holes: an event that does not continue it starts it anew.
  */
 import { tailEventsMax } from '#protos/limits.ts'
 
@@ -8,6 +8,8 @@ export interface TailEvent {
   seq: number
   /** The frame's JSON. Text, not bytes: a small buffer is a slice of a pool, and would keep all of it in memory. */
   frame: string
+  /** Of the frame as it goes out. */
+  bytes: number
 }
 
 export class Tail {
@@ -24,12 +26,12 @@ export class Tail {
     return this.#events.at(-1)?.seq
   }
 
-  push(seq: number, frame: string): void {
+  push(seq: number, frame: string, bytes: number): void {
     if (this.last !== undefined && seq !== this.last + 1) this.clear()
-    this.#events.push({ seq, frame })
-    this.#bytes += frame.length
+    this.#events.push({ seq, frame, bytes })
+    this.#bytes += bytes
     while (this.#events.length > tailEventsMax || this.#bytes > this.#bytesMax()) {
-      this.#bytes -= this.#events.shift()!.frame.length
+      this.#bytes -= this.#events.shift()!.bytes
     }
   }
 

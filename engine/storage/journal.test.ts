@@ -9,7 +9,7 @@ import { journalContract } from './journal.contract.ts'
 
 journalContract('memory', async () => memoryWorld())
 
-test('J14 behind a statement of several sources, what comes on the next turns goes together; a lone one never waits', async () => {
+test('J14 behind a statement of several sources, what comes on the next turns goes together; behind one of a lone source nothing waits', async () => {
   const bench = await openBench(memoryWorld(), { ...systemClock, mono: () => 1000 })
   try {
     const sources = Array.from({ length: 5 }, () => bench.source())

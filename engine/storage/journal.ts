@@ -1,7 +1,7 @@
 /**
  * Natural group commit for one worker: gathers what its actors want stored, keeps one statement in flight, and settles
  * each actor's share by what came of it. A doubtful statement is resolved here, by stamp and look-up; no actor sees it.
- * Writes no SQL, acks nothing; a lone source never waits (pace.ts).
+ * Writes no SQL, acks nothing; when a batch waits for company is pace.ts's.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Contribution, Journal, Outcome, Source } from '#engine/actor/ports.ts'

@@ -1,7 +1,7 @@
 /**
  * When the next statement may start. Each has a fixed price, on both sides of the database, that does not depend on its rows:
  * on a fast disk a busy worker would spend most of its CPU on statements of three rows each. So one that came right after
- * another that already carried several sources waits for a few ms. A lone send never waits, nor does a full batch.
+ * another that already carried several sources waits for a few ms. Where sends come one at a time none waits, nor does a full batch.
  */
 import { commitPaceMs, commitPaceSourcesMax, commitPaceSourcesMin } from '#protos/limits.ts'
 

@@ -7,6 +7,7 @@ import { availableParallelism, cpus } from 'node:os'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { type Cluster, startTestCluster } from '#load/kit/cluster.ts'
 import { writeSection } from '#load/kit/results.ts'
+import { fairShare } from '#load/kit/shares.ts'
 import { WsClient } from '#load/kit/ws-client.ts'
 import { type Sender, wires } from './wires.ts'
 
@@ -18,7 +19,6 @@ const makers = 16
 const spreadMs = 1000
 const ackMsMax = 30_000
 const hungMs = 12_000
-const shareMsMax = 60_000
 const wire = wires.parley
 
 interface Line {
@@ -86,7 +86,7 @@ async function main(): Promise<void> {
 async function measure(cluster: Cluster): Promise<Line[]> {
   const tokens = await cluster.seed(userCount)
   const conversations = await make(cluster, tokens)
-  await shared(cluster)
+  await fairShare(cluster)
 
   const ackedAt = new Float64Array(4 * count)
   let sent = 0
@@ -129,7 +129,7 @@ async function measure(cluster: Cluster): Promise<Line[]> {
   process.kill(cluster.file().engines[0]!.pid, 'SIGKILL')
   lines.push({ what: 'an engine process killed', acks: await round() })
   await cluster.ready()
-  await shared(cluster)
+  await fairShare(cluster)
 
   await sleep(2000)
   const { pid } = cluster.file().engines[1]!
@@ -155,17 +155,6 @@ async function make(cluster: Cluster, tokens: readonly string[]): Promise<Sender
   }
   await Promise.all(Array.from({ length: makers }, maker))
   return out
-}
-
-/** Both engines own about half. */
-async function shared(cluster: Cluster): Promise<void> {
-  for (const until = performance.now() + shareMsMax; performance.now() < until; await sleep(200)) {
-    const owned = await cluster.sql<{ n: number }>(
-      `select count(*)::int as n from shard s join engine_node e on e.incarnation = s.owner and e.state = 'up' group by s.owner`,
-    )
-    if (owned.length === 2 && owned.every(row => row.n > 100)) return
-  }
-  throw new Error('the shards were not shared out')
 }
 
 function report(lines: readonly Line[]): string {

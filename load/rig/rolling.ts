@@ -8,6 +8,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { Attempt, History } from '#load/kit/checkers.ts'
 import { type Cluster, startTestCluster } from '#load/kit/cluster.ts'
 import { writeSection } from '#load/kit/results.ts'
+import { fairShare } from '#load/kit/shares.ts'
 import { shardOf } from '#protos/shard.ts'
 import { audit, auditOf, makeConversations, sayCounts, sendLoop } from './crowd.ts'
 import { readFinal } from './final.ts'
@@ -144,18 +145,6 @@ function isThere(pid: number): boolean {
   } catch {
     return false
   }
-}
-
-/** Both engines own their parts: what moves between living engines has moved. */
-async function fairShare(cluster: Cluster): Promise<void> {
-  for (const until = performance.now() + 40_000; performance.now() < until; await sleep(200)) {
-    const owned = await cluster.sql<{ n: number }>(
-      `select count(*)::int as n from shard s join engine_node e on e.incarnation = s.owner and e.state = 'up'
-       group by s.owner, s.worker`,
-    )
-    if (owned.length === 4 && owned.every(row => row.n > 38 && row.n < 90)) return
-  }
-  throw new Error('the shards were not shared out')
 }
 
 function stepOf(name: string, leftMs: number, attempts: Attempt[]): Step {
