@@ -1,7 +1,7 @@
 /**
  * F8: people whose sockets read 1 KiB a second, read nothing, or never answer a ping, while others talk. A kernel takes
- * megabytes on loopback before a server sees anything, so each asks for history again and again. Refuses to judge the others'
- * times; audit.ts compares them.
+ * megabytes on loopback before a server sees anything, so each asks for history again and again, as much as one answer holds:
+ * of more it would only be told that it is too far behind. Refuses to judge the others' times; audit.ts compares them.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { rssBytes } from '#load/kit/proc.ts'
@@ -16,15 +16,21 @@ const lastMs: Record<Slowness, number> = { slow: 45_000, deaf: 80_000, mute: 45_
 /** What one may cost; the rest is the process's own breathing. */
 const bytesEachMax = 1.2 * 2 ** 20
 const breathingBytes = 96 * 2 ** 20
-const askEveryMs = 100
+const askEveryMs = 250
+const askedEvents = 500
 const readEveryMs = 1000
+
+interface Room {
+  id: string
+  head: number
+}
 
 interface SlowOne {
   raw: RawSocket
   stop(): void
 }
 
-async function open(url: string, token: string, how: Slowness, conversations: readonly string[]): Promise<SlowOne> {
+async function open(url: string, token: string, how: Slowness, rooms: readonly Room[]): Promise<SlowOne> {
   const raw = openRaw(url.replace('ws:', 'http:'))
   raw.write(handshake(url, { headers: { 'Sec-WebSocket-Protocol': `parley.v1, bearer.${token}` } }))
   const { status } = await raw.response()
@@ -34,8 +40,9 @@ async function open(url: string, token: string, how: Slowness, conversations: re
     let n = 0
     timers.push(
       setInterval(() => {
-        const conversationId = conversations[n++ % conversations.length]
-        raw.write(rawFrame(JSON.stringify({ type: 'room.join', conversationId, afterSeq: 0, requestId: `${n}` })))
+        const { id: conversationId, head } = rooms[n++ % rooms.length]!
+        const afterSeq = Math.max(0, head - askedEvents)
+        raw.write(rawFrame(JSON.stringify({ type: 'room.join', conversationId, afterSeq, requestId: `${n}` })))
       }, askEveryMs),
     )
     raw.socket.pause()
@@ -64,14 +71,16 @@ export function slowClients(how: Slowness): Fault {
     targetMs: 300,
     othersFactorMax: 1.5,
     async play(world: World) {
-      const rows = await world.query<{ id: string; user: string }>(
-        'select conversation_id as id, user_id as "user" from conversation_member',
+      const rows = await world.query<Room & { user: string }>(
+        `select m.conversation_id as id, m.user_id as "user", h.head
+           from conversation_member m
+           join (select conversation_id, max(seq)::int as head from event group by 1) h using (conversation_id)`,
       )
       const before = world.gateways.map(g => rssBytes(g.pid()))
       const all: SlowOne[] = []
       for (const [i, token] of world.idle.entries()) {
         const { sub } = JSON.parse(Buffer.from(token.split('.')[1]!, 'base64url').toString()) as { sub: string }
-        const mine = rows.filter(r => r.user === sub).map(r => r.id)
+        const mine = rows.filter(r => r.user === sub)
         const urls = world.wsUrls()
         if (mine.length > 0) all.push(await open(`${urls[i % urls.length]}/ws`, token, how, mine))
       }
