@@ -107,7 +107,10 @@ function disturb(kind: Disturbance['kind'], ms: number, mb: number): void {
     case 'hoard': {
       // Touched, so that it is really taken.
       const held = Array.from({ length: mb }, () => Buffer.alloc(2 ** 20, 1))
-      setTimeout(() => held.splice(0), ms)
+      // Given back at once, and not with some later collection.
+      setTimeout(() => {
+        for (const { buffer } of held.splice(0)) buffer.transfer(0)
+      }, ms)
       return
     }
     default:
