@@ -137,7 +137,7 @@ export const commitTextsMax = 64
 /** Client-side timer of a commit statement; afterwards the outcome is unknown, never failed. */
 export const commitTimerMs = 2000
 export const recentIdsMax = 1000
-/** Shared by a worker's resident actors: about 75 MB. An id that fell out costs a look at the unique index. */
+/** Shared by a worker's resident actors: about 15 MB. An id that fell out costs a look at the unique index. */
 export const recentIdsPerWorkerMax = 100_000
 export const recentIdsMin = 16
 /** An actor younger than this treats every letter as a resend: its ids are looked up before numbering. */
@@ -152,6 +152,10 @@ export const tailBytesMax = 256 * 1024
 /** Shared by a worker's resident actors; what fell out is read from the log. */
 export const tailBytesPerWorkerMax = 64 * 1024 * 1024
 export const tailBytesMin = 4096
+/** Of what a tail is made: chunks from a kilobyte for a quiet conversation up to this, each of so many events at most. */
+export const tailChunkBytesMin = 1024
+export const tailChunkBytesMax = 16_384
+export const tailChunkEventsMax = 32
 export const linkCreditBytes = 4 * 1024 * 1024
 export const linkCreditLetters = 8192
 /** A letter alone may exceed a batch (a group of thousands is created by one command); gRPC's own default. */
@@ -237,7 +241,13 @@ export const engineDrainMsMax = 5000
 // --- assistant ------------------------------------------------------------------------------------------------------------------
 export const turnsQueuedMax = 5
 export const turnsRunningPerUserMax = 2
+/** A piece of an answer gathers for so long after the one before it was stored. */
 export const deltaGatherMs = 40
+/** Where many answers stream, or many people may watch one, it gathers longer: up to this, due at multiples of the grid. */
+export const deltaGatherBusyMs = 80
+export const deltaGridMs = 20
+export const deltaBusyTurnsMin = 8
+export const deltaBusyMembersMin = 100
 export const answerBytesMax = 65_536
 /** Deltas waiting for the journal above which the provider is no longer pulled. */
 export const deltaBacklogBytesMax = 256 * 1024
@@ -255,6 +265,8 @@ export const quotaWaitMsMax = 3_600_000
 export const upstreamRetryAfterMsMax = 10_000
 /** Bytes of one response of the model: 64 KiB of text in one-byte deltas of 250 bytes of JSON fit twice. */
 export const upstreamBytesMax = 32 * 1024 * 1024
+/** Bytes of a response that are read before anybody pulls them; then TCP pushes back. */
+export const upstreamReadAheadBytesMax = 64 * 1024
 /** How long the token counts may come after the finish reason; then they are estimated. */
 export const usageWaitMs = 2000
 /** The breaker opens when half of the last this many calls failed within the window, and stays open for a while. */

@@ -4,11 +4,7 @@
  * Refuses to start over once a byte was shown, to throw, and to know conversations.
  */
 import type OpenAI from 'openai'
-import type {
-  ChatCompletionChunk,
-  ChatCompletionCreateParamsStreaming,
-  ChatCompletionMessageParam,
-} from 'openai/resources/chat/completions'
+import type { ChatCompletionCreateParamsStreaming, ChatCompletionMessageParam } from 'openai/resources/chat/completions'
 import type { ModelCall, Provider, TurnEvent, TurnMessage, TurnRequest } from '#engine/actor/ports.ts'
 import type { Clock } from '#engine/ops/clock.ts'
 import type { Config } from '#engine/ops/config.ts'
@@ -24,10 +20,11 @@ import {
   usageWaitMs,
 } from '#protos/limits.ts'
 import { Breaker } from './breaker.ts'
-import { CallPieces } from './call-pieces.ts'
+import { Completion, type Finish, type Usage } from './completion.ts'
 import { DeltaText } from './delta-text.ts'
+import { EventStream } from './event-stream.ts'
 import { classifyRefusal, type Failed, type FailReason } from './refusal.ts'
-import { boundedFetch, watchSent } from './upstream.ts'
+import { Upstream } from './upstream.ts'
 import { type Waited, Watchdog } from './watchdog.ts'
 
 export interface ProviderDeps {
@@ -61,8 +58,6 @@ const defaultSpans: Spans = {
   usageMs: usageWaitMs,
 }
 
-type Finish = Extract<TurnEvent, { kind: 'end' }>['finish']
-type Usage = { input: number; output: number; total: number }
 type AttemptEnd =
   | { kind: 'finished'; finish: Finish; usage?: Usage; calls?: ModelCall[] }
   | { kind: 'stopped' }
@@ -74,6 +69,7 @@ export function createProvider(deps: ProviderDeps): Provider {
   const breaker = new Breaker()
   const baseURL = baseUrlOf(config)
   const isOpenAi = new URL(baseURL).hostname === 'api.openai.com'
+  const upstream = new Upstream({ onAhead: bytes => metrics.parley_upstream_ahead_bytes.inc(bytes) })
   let client: Promise<OpenAI> | undefined
   // The SDK costs a thread about 38 MB, so a thread without a turn never loads it.
   const open = () =>
@@ -87,16 +83,23 @@ export function createProvider(deps: ProviderDeps): Provider {
           maxRetries: 0,
           timeout: spans.totalMs + 1000,
           logLevel: 'off',
-          fetch: boundedFetch(deps.fetch ?? fetch),
-          fetchOptions: { redirect: 'error' },
+          fetch: deps.fetch ?? upstream.fetch,
         }),
     ))
 
   return { model: config.OPENAI_MODEL, stream }
 
   async function* stream(request: TurnRequest): AsyncGenerator<TurnEvent> {
-    const startedAt = clock.mono()
     const dog = new Watchdog(request.signal, spans.totalMs, clock)
+    try {
+      yield* attempts(request, dog)
+    } finally {
+      dog.close()
+    }
+  }
+
+  async function* attempts(request: TurnRequest, dog: Watchdog): AsyncGenerator<TurnEvent> {
+    const startedAt = clock.mono()
     const text = new DeltaText()
     let end: AttemptEnd
     for (let tries = 0; ; tries++) {
@@ -142,15 +145,14 @@ export function createProvider(deps: ProviderDeps): Provider {
   ): AsyncGenerator<TurnEvent, AttemptEnd> {
     const abort = new AbortController()
     const attemptId = clock.id()
-    const sent = watchSent(attemptId)
+    const sent = upstream.watchSent(attemptId)
     const begunAt = clock.mono()
+    let body: AsyncIterator<Uint8Array> | undefined
     try {
-      const call = open().then(sdk =>
-        sdk.chat.completions.create(bodyOf(request, config.OPENAI_MODEL, isOpenAi), {
-          signal: abort.signal,
-          headers: { 'x-client-request-id': attemptId },
-        }),
-      )
+      const call = open().then(sdk => {
+        const body = bodyOf(request, config.OPENAI_MODEL, isOpenAi)
+        return sdk.chat.completions.create(body, { signal: abort.signal, headers: sent.headers }).asResponse()
+      })
       call.catch(() => {})
       const connected = await dog.wait(Promise.race([call, sent.promise]), spans.connectMs, 'connect')
       if (connected.kind !== 'value') return missed(connected, text)
@@ -158,48 +160,35 @@ export function createProvider(deps: ProviderDeps): Provider {
       const opened = await dog.wait(call, tokenBy - clock.mono(), 'first_token')
       if (opened.kind !== 'value') return missed(opened, text)
 
-      const chunks = opened.value[Symbol.asyncIterator]()
-      const calls = new CallPieces()
-      let finish: Finish | undefined
-      let usage: Usage | undefined
-      for (;;) {
-        const isSilent = text.isEmpty && calls.isEmpty
+      // The SDK makes the call and knows its errors; the events are read here, all that came since the last step at once.
+      body = opened.value.body?.[Symbol.asyncIterator]()
+      const events = new EventStream()
+      const said = new Completion(text, request.tools.length > 0)
+      while (body && !said.isOver) {
+        const { finish, isSilent } = said
         const limitMs = finish ? spans.usageMs : isSilent ? tokenBy - clock.mono() : spans.idleMs
-        const step = await dog.wait(chunks.next(), limitMs, isSilent ? 'first_token' : 'idle')
-        // With the finish in hand only the token counts were missing: nothing that happens now can spoil the answer.
+        const step = await dog.wait(body.next(), limitMs, isSilent ? 'first_token' : 'idle')
         if (step.kind !== 'value') {
           if (finish) break
           return missed(step, text, true)
         }
-        // The SDK ends its loop without an error when it is aborted: an end proves nothing by itself.
         if (step.value.done) break
-        const chunk = step.value.value
-        usage = usageOf(chunk) ?? usage
-        const choice = chunk.choices?.[0]
-        if (!choice) continue
-        const refusal = choice.delta?.refusal
-        const piece = text.push(choice.delta?.content || refusal || '')
-        if (piece !== '') {
-          if (text.chars === piece.length) metrics.parley_first_token_ms.observe(clock.mono() - startedAt)
-          yield { kind: 'delta', text: piece }
-        }
-        if (request.tools.length > 0) calls.push(choice.delta?.tool_calls)
-        if (refusal) finish = 'filtered'
-        else finish ??= choice.finish_reason ? finishOf(choice.finish_reason, calls) : undefined
-        if (finish === 'failed') return { kind: 'failed', reason: 'protocol', mayRetry: false, counts: true }
-        if (text.isFull) {
-          finish = 'length'
-          break
-        }
+        const isFirst = text.isEmpty
+        const words = said.take(events.push(step.value.value))
+        if (words === '') continue
+        if (isFirst) metrics.parley_first_token_ms.observe(clock.mono() - startedAt)
+        yield { kind: 'delta', text: words }
       }
+      const { finish, usage, calls } = said
       if (dog.isStopped && !finish) return { kind: 'stopped' }
-      if (!finish) return { kind: 'failed', reason: 'protocol', mayRetry: false, counts: true }
+      if (!finish || said.isBroken) return { kind: 'failed', reason: 'protocol', mayRetry: false, counts: true }
       // An answer that was cut off or filtered calls nothing.
       const asked = finish === 'stop' && !calls.isEmpty ? { calls: calls.whole() } : {}
       return { kind: 'finished', finish, ...(usage ? { usage } : {}), ...asked }
     } finally {
       sent.close()
       abort.abort()
+      void body?.return?.().catch(() => {})
     }
   }
 
@@ -282,30 +271,6 @@ function missed(step: Exclude<Waited<unknown, FailReason>, { kind: 'value' }>, t
       return { kind: 'failed', reason: 'protocol', mayRetry: false, counts: true } as const
   }
   step satisfies never
-}
-
-function finishOf(reason: string, calls: CallPieces): Finish {
-  switch (reason) {
-    case 'length':
-      return 'length'
-    case 'content_filter':
-      return 'filtered'
-    // Calls that were not made, or of tools that were not offered, are nonsense.
-    case 'tool_calls':
-    case 'function_call':
-      return calls.isEmpty ? 'failed' : 'stop'
-    default:
-      return 'stop'
-  }
-}
-
-function usageOf(chunk: ChatCompletionChunk): Usage | undefined {
-  const u = chunk.usage
-  if (!u) return undefined
-  const whole = (n: unknown) => (Number.isSafeInteger(n) && (n as number) >= 0 ? (n as number) : 0)
-  const input = whole(u.prompt_tokens)
-  const output = whole(u.completion_tokens)
-  return { input, output, total: input + output }
 }
 
 /** Four characters a token: good enough for a count that says it is an estimate. */

@@ -167,6 +167,7 @@ export const metricSpecs = {
   },
   parley_segment_runs: { kind: 'gauge', help: 'Ended turns whose stored pieces wait to be removed.' },
   parley_delta_backlog_bytes: { kind: 'gauge', help: 'Answer text read from the provider and not yet stored.' },
+  parley_upstream_ahead_bytes: { kind: 'gauge', help: 'Bytes of model responses that were read and not yet pulled.' },
   // soft store
   parley_soft_ms: { kind: 'histogram', help: 'A call to the soft store, ms.', buckets: latencyMs },
   parley_soft_errors_total: { kind: 'counter', help: 'Calls to the soft store that failed or found the breaker open.' },
