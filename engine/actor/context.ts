@@ -9,6 +9,7 @@ import type { Metrics } from '#engine/ops/metrics.ts'
 import type { Backlog } from './backlog.ts'
 import type { Interpreter } from './interpreter.ts'
 import type { Tally } from './mailbox.ts'
+import type { Pieces } from './pieces.ts'
 import type { Budget, Directory, Journal, Provider, Refuser, Toolbox } from './ports.ts'
 import type { Reads } from './reads.ts'
 import type { Timers } from './timers.ts'
@@ -39,6 +40,7 @@ export interface Context {
   /** How many bytes of tail one actor may keep: a share of the worker's. */
   tailBytesMax: number
   backlog: Backlog
+  pieces: Pieces
   /** The worker goes: what runs ends with what it has. */
   isDraining: boolean
   /** Whether turns of this shard may begin; while it is about to move they wait for its next owner. */

@@ -29,6 +29,7 @@ import { Backlog } from './backlog.ts'
 import type { Context } from './context.ts'
 import { Interpreter } from './interpreter.ts'
 import { Leftovers } from './leftovers.ts'
+import { Pieces } from './pieces.ts'
 import type {
   Actors,
   Budget,
@@ -122,6 +123,7 @@ export function createRegistry(deps: RegistryDeps): Registry {
     tally: { letters: 0, bytes: 0 },
     tailBytesMax,
     backlog: new Backlog(),
+    pieces: new Pieces(),
     isDraining: false,
     startsTurns: shard => !isQuiet && !hushed.has(shard),
     runEnded: runId => leftovers.ended(runId),

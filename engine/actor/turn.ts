@@ -8,7 +8,7 @@ import type { ToolStatus } from '#engine/conversation/effects.ts'
 import type { Tokens } from '#engine/conversation/events.ts'
 import type { Run, ToolCall } from '#engine/conversation/state.ts'
 import type { Finish } from '#protos/catalogue.ts'
-import { deltaGatherMs, outputTokensMax, quotaRetryMs, quotaWaitMsMax, stopToolWaitMs } from '#protos/limits.ts'
+import { outputTokensMax, quotaRetryMs, quotaWaitMsMax, stopToolWaitMs } from '#protos/limits.ts'
 import type { Context } from './context.ts'
 import type { ModelCall, TurnMessage, TurnRequest } from './ports.ts'
 import { type Cost, Purse, promptTokensAtMost, type Unfunded } from './purse.ts'
@@ -45,6 +45,9 @@ export class Turn {
   #unstored = 0
   #dueAt = Number.NEGATIVE_INFINITY
   #isTimed = false
+  #members = 0
+  /** Goes on pulling, or looks again whether to. */
+  #wake: (() => void) | undefined
   #promptUnits = 0
   readonly #quotaTries: number
   /** Wall ms after which nobody waits for quota any more. */
@@ -102,7 +105,9 @@ export class Turn {
     if (this.#isPulling || this.end || this.postponed || round <= this.#round) return
     this.#isPulling = true
     this.#round = round
+    this.#context.pieces.begin()
     await this.#pull(messages, trace)
+    this.#context.pieces.end()
     this.#isPulling = false
     this.#offer()
   }
@@ -191,6 +196,7 @@ export class Turn {
       }
       this.#push(event.text)
       await backlog.room()
+      await this.#rest()
     }
     this.finish({ finish: 'failed', tokens: this.#estimate(), reason: 'protocol' })
     const input = Math.ceil(this.#promptUnits / 4)
@@ -205,6 +211,7 @@ export class Turn {
   finish(end: TurnEnd): void {
     if (this.end) return
     this.end = end
+    this.#wake?.()
     this.#endedAt = this.#context.clock.mono()
     this.asked = undefined
     this.#abort.abort()
@@ -224,13 +231,15 @@ export class Turn {
     return mono >= this.#dueAt
   }
 
-  /** This much is stored now. */
-  stored(units: number, mono: number): void {
+  /** This much is stored now, in a conversation of so many members. */
+  stored(units: number, members: number): void {
     if (units === this.#stored) return
     this.#stored = units
     this.#account(Math.max(0, this.#full.length - units))
-    this.#dueAt = mono + deltaGatherMs
+    this.#members = members
+    this.#dueAt = this.#context.pieces.dueAt(this.#context.clock.mono(), members)
     if (this.#unstored > 0) this.#wait()
+    else this.#wake?.()
   }
 
   /** What the database refuses is not offered again: the turn fails with what is stored. */
@@ -238,6 +247,7 @@ export class Turn {
     this.#full = stored
     this.#account(0)
     this.end = { finish: 'failed', tokens: this.#estimate(), reason: 'protocol' }
+    this.#wake?.()
     this.#abort.abort()
   }
 
@@ -245,6 +255,7 @@ export class Turn {
   drop(): void {
     this.#account(0)
     this.end ??= { finish: 'interrupted', tokens: this.#estimate() }
+    this.#wake?.()
     this.#abort.abort()
   }
 
@@ -259,6 +270,18 @@ export class Turn {
     this.#account(this.#unstored + text.length)
     if (this.isDue(this.#context.clock.mono())) this.#offer()
     else this.#wait()
+  }
+
+  /** Where many answers stream, what comes until the next piece is due is read in one go. */
+  async #rest(): Promise<void> {
+    const { pieces, clock, timers } = this.#context
+    while (!this.end && pieces.isBusy(this.#members) && (this.#unstored > 0 || !this.isDue(clock.mono()))) {
+      await new Promise<void>(go => {
+        this.#wake = go
+        if (this.#unstored === 0) timers.after(this.#dueAt - clock.mono(), go)
+      })
+    }
+    this.#wake = undefined
   }
 
   #wait(): void {

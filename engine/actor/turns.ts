@@ -116,7 +116,7 @@ export class Turns {
       const run = state.runs.find(r => r.id === turn.runId)
       if (run?.status === 'queued' && turn.postponed) this.#postpone(turn, turn.postponed)
       else if (run) {
-        turn.stored(run.text.length, this.#context.clock.mono())
+        turn.stored(run.text.length, state.members.size)
         this.#advance(turn, run, state)
       } else {
         if (turn.end?.finish === 'stop') this.#titler.consider(state, { ...turn.exchange, question: this.#hint })

@@ -150,11 +150,14 @@ export function createLink(deps: LinkDeps): WorkerLink {
     }
     metrics.parley_link_batches_total.inc({ direction: 'down' })
     metrics.parley_link_letters_total.inc({ direction: 'down' }, letters.length)
+    // Pieces of answers follow the model's pace: many at once do not mean that the worker is busy with what people send.
+    let answering = 0
     for (const letter of letters) {
       if (standing !== now) return
+      if (letter.label.kind !== letterKinds.delta) answering++
       take(now, letter)
     }
-    now.writer.heard(letters.length)
+    if (answering > 0) now.writer.heard(answering)
   }
 
   function take(now: Standing, letter: Letter): void {

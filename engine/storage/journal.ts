@@ -131,7 +131,9 @@ export class GroupJournal implements Journal {
       return
     }
     const batch = this.#gather()
-    this.#last = { at: clock.mono(), sources: batch.length }
+    // Pieces of answers come at their own pace: people's sends do not wait for company that would not be theirs.
+    const sources = batch.filter(t => t.contribution.events.length > 0 || t.contribution.segments.length === 0).length
+    this.#last = { at: clock.mono(), sources }
     if (batch.length > 0) this.#hold(this.#store(batch))
     else if (this.#waiting.size > 0) this.#schedule()
   }
