@@ -11,6 +11,10 @@ import { at, begun, cpuOf, delays, ms, newRun, type Outcome, openStage, type Sta
 import type { Seat, Sight } from './watch-generator.ts'
 
 const gapMs = 20
+/** Questions are not asked all at once. */
+const startEveryMs = 37
+/** Of the turns that come before those that are measured. */
+const warmTokens = 150
 
 interface Size {
   rooms: number
@@ -33,6 +37,7 @@ export async function relay(isSmoke: boolean): Promise<Outcome> {
   try {
     const seats = await makeRooms(stage, size)
     await watchers.open(stage.product.wsUrl, seats, false)
+    await pass(stage, watchers, seats, { ...size, tokens: Math.min(size.tokens, warmTokens) }, false)
     const calm = await pass(stage, watchers, seats, size, false)
     const slow = await pass(stage, watchers, seats, size, true)
     watchers.end()
@@ -67,6 +72,7 @@ async function pass(stage: Stage, watchers: Watchers, seats: Seat[], size: Size,
     const where = `/conversations/${conversation}/messages`
     const { id } = await stage.product.request<{ id: string }>(token, 'POST', where, { content })
     runs.set(id, run)
+    await sleep(startEveryMs)
   }
   if (!(await begun(stage.upstream, [...runs.values()]))) throw new Error('some turns did not begin')
   if (isSlow) watchers.tell({ kind: 'pause' })
@@ -125,20 +131,28 @@ async function tokenByToken(
       Array.from({ length: size.watchers }, () => ({ token: '', conversation })),
     )
     await watchers.open(url, seats, true)
-    const before = cpuMs(child.pid)
-    const runOf = new Map<string, string>()
-    for (const room of rooms) {
-      const run = newRun()
-      runOf.set(room, run)
-      child.send({ room, question: questionOf(run, 'plain', size.tokens, gapMs) })
+    const wave = async (tokens: number) => {
+      const runs: string[] = []
+      for (const room of rooms) {
+        const run = newRun()
+        runs.push(run)
+        child.send({ room, run, question: questionOf(run, 'plain', tokens, gapMs) })
+        await sleep(startEveryMs)
+      }
+      const isOver = () =>
+        runs.every(run => stage.upstream.inferences.some(i => i.run === run && i.closedAt !== undefined))
+      for (const until = performance.now() + tokens * gapMs + 30_000; !isOver() && performance.now() < until; )
+        await sleep(100)
+      await sleep(500)
+      return runs
     }
-    const isOver = () =>
-      [...runOf.values()].every(run => stage.upstream.inferences.some(i => i.run === run && i.closedAt !== undefined))
-    for (const until = performance.now() + size.tokens * gapMs + 30_000; !isOver() && performance.now() < until; )
-      await sleep(100)
-    await sleep(500)
+    await wave(Math.min(size.tokens, warmTokens))
+    const before = cpuMs(child.pid)
+    const runs = await wave(size.tokens)
     const cpu = cpuMs(child.pid) - before
-    return { cpu, sights: await watchers.collect(), runOf }
+    const runOf = new Map(runs.map(run => [run, run]))
+    const sights = (await watchers.collect()).filter(s => runOf.has(s.answerId))
+    return { cpu, sights, runOf }
   } finally {
     watchers.end()
     child.kill('SIGKILL')

@@ -21,21 +21,21 @@ server.on('connection', (socket, request) => {
 
 const client = new OpenAI({ baseURL: process.env['OPENAI_BASE_URL'], apiKey: 'none', maxRetries: 0 })
 
-async function relay(room: string, question: string): Promise<void> {
+async function relay(room: string, messageId: string, question: string): Promise<void> {
   const messages = [{ role: 'user' as const, content: question }]
   const chunks = await client.chat.completions.create({ model: 'rig', messages, stream: true })
   let offset = 0
   for await (const chunk of chunks) {
     const content = chunk.choices[0]?.delta.content
     if (!content) continue
-    const frame = { type: 'chat.stream', conversationId: room, messageId: room, offset, content }
+    const frame = { type: 'chat.stream', conversationId: room, messageId, offset, content }
     offset += Buffer.byteLength(content)
     for (const socket of rooms.get(room) ?? []) socket.send(JSON.stringify(frame))
   }
 }
 
-process.on('message', ({ room, question }: { room: string; question: string }) => {
-  relay(room, question).catch((error: unknown) => {
+process.on('message', ({ room, run, question }: { room: string; run: string; question: string }) => {
+  relay(room, run, question).catch((error: unknown) => {
     console.error(error)
     process.exit(1)
   })
