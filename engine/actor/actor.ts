@@ -30,7 +30,7 @@ import {
 import type { Context } from './context.ts'
 import { Early } from './early.ts'
 import { type Joinable, join } from './join.ts'
-import { needsLookUp, prepare } from './look-up.ts'
+import { isKnown, needsLookUp, prepare } from './look-up.ts'
 import { Mailbox, type Waiting } from './mailbox.ts'
 import type { Contribution, Delivery, Outcome, ReceiptRow, Source } from './ports.ts'
 import { ageOf, fail, refuse } from './refusals.ts'
@@ -145,7 +145,8 @@ export class Actor implements Source, Joinable {
     const item: Waiting = { command, from, delivery, bytes: delivery.body.length + 200, isReady: true, isAgain: false }
     const isYoung = !this.#wasEmpty && this.#usedAt - this.#bornAt < actorYoungMs
     const isResent = (delivery.label.flags & letterFlags.resend) !== 0
-    const looksUp = (isYoung || isResent) && needsLookUp(command)
+    const isAgain = this.#state !== undefined && isKnown(command, this.#state.recent)
+    const looksUp = isAgain || ((isYoung || isResent) && needsLookUp(command))
     if (!this.#mailbox.push(item)) return false
     if (looksUp) this.#prepare(item, 'stored')
     else this.#work()
@@ -431,7 +432,7 @@ export class Actor implements Source, Joinable {
   }
 
   #prepare(item: Waiting, what: Asked): void {
-    void prepare(item, what, this.id, this.#context, () => this.#state?.head ?? 0).then(() => this.#work())
+    void prepare(item, what, this.id, this.#context, this.#state?.head ?? 0).then(() => this.#work())
   }
 
   #refuse(delivery: Delivery, code: 'UNAVAILABLE' | 'RLIMIT', retryAfterMs: number): void {

@@ -106,10 +106,10 @@ export class Interpreter {
   }
 
   /** One event of a joining socket's replay. */
-  replay(place: Omit<Place, 'tail'>, to: Requester, seq: number, frame: string): void {
+  replay(place: Omit<Place, 'tail'>, to: Requester, seq: number, frame: Uint8Array): void {
     const l = this.#labelTo(place, to, letterKinds.replay)
     l.seq = seq
-    this.#fanout.answer((to.ref as Delivery).origin, l, Buffer.from(frame))
+    this.#fanout.answer((to.ref as Delivery).origin, l, frame)
   }
 
   #labelTo({ conversation, shard, epoch }: Omit<Place, 'tail'>, to: Requester, kind: Label['kind']): Label {
@@ -118,10 +118,8 @@ export class Interpreter {
   }
 
   #fact({ conversation, shard, epoch, tail }: Place, row: EventRow, subject: string | undefined): void {
-    const frame = factFrame(conversation, row)
-    // Encoded before it is kept: that makes one flat text of its pieces.
-    const bytes = Buffer.from(frame)
-    tail.push(row.seq, frame, bytes.length)
+    const bytes = Buffer.from(factFrame(conversation, row))
+    tail.push(row.seq, bytes)
     const l = label(letterKinds.fact, {
       conversation,
       shard,

@@ -88,7 +88,7 @@ export async function join(
       if (rest) {
         const all = [...fetched.filter(e => e.seq <= state.head), ...rest]
         let bytes = 0
-        for (const event of all) bytes += event.bytes
+        for (const event of all) bytes += event.frame.length
         if (bytes > replayBytesMax) {
           metrics.parley_resync_total.inc({ reason: 'too_far' })
           return answer(resyncFrame(state, 'too_far'))
@@ -100,7 +100,7 @@ export async function join(
       const limits = { events: replayEventsMax, bytes: replayBytesMax }
       const page = await context.directory.events(actor.id, from, limits)
       if (actor.isFenced) return notOwner()
-      for (const { seq, json } of page.frames) fetched.push({ seq, frame: json, bytes: Buffer.byteLength(json) })
+      for (const { seq, json } of page.frames) fetched.push({ seq, frame: Buffer.from(json) })
       if (page.more && fetched.length > 0) {
         metrics.parley_resync_total.inc({ reason: 'too_far' })
         return answer(resyncFrame(state, 'too_far'))

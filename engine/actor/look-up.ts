@@ -5,6 +5,7 @@
 import { decidedClientId } from '#engine/conversation/calls.ts'
 import type { Asked, Requester } from '#engine/conversation/effects.ts'
 import type { Stored } from '#engine/conversation/events.ts'
+import { lastSeqOf, type Recent } from '#engine/conversation/recent.ts'
 import { answerClientId, runIdOf } from '#engine/conversation/runs.ts'
 import type { Command } from '#protos/catalogue.ts'
 import { assistantId } from '#protos/ids.ts'
@@ -12,19 +13,19 @@ import { recentIdsMax } from '#protos/limits.ts'
 import type { Context } from './context.ts'
 import type { Waiting } from './mailbox.ts'
 
-/** Reads what a letter's decision asks for; it is not ready until then. `head`: the head when the read came back. */
+/** Reads what a letter's decision asks for; it is not ready until then. `head`: before the read, rows up to it are seen. */
 export async function prepare(
   item: Waiting,
   what: Asked,
   conversation: string,
   context: Pick<Context, 'reads' | 'world'>,
-  head: () => number,
+  head: number,
 ): Promise<void> {
   const { command, from } = item
   item.isReady = false
   if (what === 'stored') {
     item.stored = (await lookUp(command, from, conversation, context)) ?? null
-    item.lookedUpAt = head()
+    item.lookedUpAt = head
   } else if (what === 'replied') {
     const seq = command.type === 'message.send' ? command.replyTo : undefined
     item.replied = seq !== undefined && (await context.reads.isMessage({ conversation, seq }))
@@ -35,6 +36,11 @@ export async function prepare(
 /** A look-up so old that its id may have come and gone in the recent map since: it is made again. */
 export function isStale({ command, stored, lookedUpAt }: Waiting, head: number): boolean {
   return command.type === 'message.status' && stored === null && head - (lookedUpAt ?? 0) > recentIdsMax / 2
+}
+
+/** Whether an id like this was stored lately: it would be asked for anyway, one by one. */
+export function isKnown(command: Command, recent: Recent): boolean {
+  return 'clientMessageId' in command && lastSeqOf(recent, command.clientMessageId) !== undefined
 }
 
 /** Whether a served command leaves a row that can be found again. */

@@ -15,6 +15,7 @@ import {
   mailboxLettersMax,
   mailboxLettersPerSenderMax,
   tailBytesMax,
+  tailChunkEventsMax,
   tailEventsMax,
   typingRepeatMs,
 } from '#protos/limits.ts'
@@ -110,8 +111,8 @@ test('[A2] what is taken and put back keeps its order, whatever came between', (
 
 test('[J4] a tail answers only what it holds without a hole', () => {
   const tail = new Tail(() => 256 * 1024)
-  const frame = '{"seq":0}'
-  for (let seq = 5; seq <= 9; seq++) tail.push(seq, frame, 9)
+  const frameOf = (seq: number) => Buffer.from(`{"seq":${seq}}`)
+  for (let seq = 5; seq <= 9; seq++) tail.push(seq, frameOf(seq))
   assert.deepEqual(
     tail.after(6, 9)?.map(e => e.seq),
     [7, 8, 9],
@@ -123,13 +124,21 @@ test('[J4] a tail answers only what it holds without a hole', () => {
   assert.equal(tail.after(3, 9), undefined)
   assert.equal(tail.after(6, 10), undefined)
   assert.deepEqual(tail.after(9, 9), [])
-  tail.push(11, frame, 9)
+  tail.push(11, frameOf(11))
   assert.equal(tail.after(6, 11), undefined)
-  for (let seq = 12; seq < 12 + 2 * tailEventsMax; seq++) tail.push(seq, frame, 9)
-  assert.equal(tail.after(tail.last! - tailEventsMax - 1, tail.last!), undefined)
-  assert.equal(tail.after(tail.last! - tailEventsMax, tail.last!)?.length, tailEventsMax)
-  tail.push(tail.last! + 1, frame, tailBytesMax)
-  assert.equal(tail.after(tail.last! - 2, tail.last!), undefined)
+  for (let seq = 12; seq < 12 + 2 * tailEventsMax; seq++) {
+    tail.push(seq, frameOf(seq))
+    // Whole chunks go: never more than the limit, never a chunk less.
+    assert.equal(tail.after(seq - tailEventsMax - 1, seq), undefined)
+    const kept = Math.min(seq - 10, tailEventsMax - tailChunkEventsMax + 1)
+    const found = tail.after(seq - kept, seq)!
+    assert.deepEqual(
+      found.map(e => JSON.parse(Buffer.from(e.frame).toString()).seq),
+      Array.from({ length: kept }, (_, i) => seq - kept + 1 + i),
+    )
+  }
+  tail.push(tail.last! + 1, Buffer.alloc(tailBytesMax + 1))
+  assert.equal(tail.last, undefined)
 })
 
 test('[Y1] timers ring in order of their time, cancelled ones never, and one that throws harms none', async () => {

@@ -128,7 +128,7 @@ function pairOf({ delivery, from }: Waiting): string {
 }
 
 function commandEvent(item: Waiting, { at, mono }: { at: number; mono: number }): CommandEvent {
-  const { command, from, stored, blocks, replied, isAgain } = item
+  const { command, from, stored, lookedUpAt, blocks, replied, isAgain } = item
   return {
     kind: 'command',
     command,
@@ -138,6 +138,7 @@ function commandEvent(item: Waiting, { at, mono }: { at: number; mono: number })
     isExpired: ageOf(item.delivery, mono) > letterAgeMsMax,
     isAgain,
     ...(stored === undefined ? {} : { stored }),
+    ...(lookedUpAt === undefined ? {} : { lookedUpAt }),
     ...(blocks === undefined ? {} : { blocks }),
     ...(replied === undefined ? {} : { replied }),
   }

@@ -25,6 +25,8 @@ export interface CommandEvent<C extends Command = Command> {
   mono: number
   /** What the log holds under this command's id: null when looked up and absent, undefined when not looked up. */
   stored?: Stored | null
+  /** The head when the log was asked for that: rows beyond it may not have been seen. */
+  lookedUpAt?: number
   /** Blocks between the pair that a dm command names, as `${blocker}>${blocked}`; undefined when not read. */
   blocks?: readonly string[]
   /** Whether what a send replies to is a message here that is not deleted; undefined when not looked up. */

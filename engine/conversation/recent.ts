@@ -1,7 +1,8 @@
 /**
- * The ids and texts of the latest sends: what answers most duplicates without a read, and counts equal texts.
+ * The ids and texts of the latest sends: which ids the log has to be asked about, and how often a text was sent.
  * A draft adds to a list of its own; the shared base changes only when the draft is committed (`fold`), so that a draft
- * thrown away leaves no trace. Refuses to be the truth about duplicates: the log's unique index is.
+ * thrown away leaves no trace. Of a committed send it keeps the id and the number alone: what outlives a young generation's
+ * collection is copied twice, and all else stands in the log. Refuses to be the truth about duplicates: the unique index is.
  */
 import { equalTextsWindowMs } from '#protos/limits.ts'
 
@@ -24,9 +25,10 @@ interface Added {
 }
 
 interface Base {
-  /** By client id; by sender and client id where another's send has the same. */
-  ids: Map<string, Sent>
-  texts: Map<number, readonly number[]>
+  /** The latest seq under a client id, whoever sent it. */
+  ids: Map<string, number>
+  /** Whole monotonic ms, ascending; one alone stands for itself. */
+  texts: Map<number, number | readonly number[]>
 }
 
 export interface Recent {
@@ -38,13 +40,17 @@ export function noRecent(): Recent {
   return { base: { ids: new Map(), texts: new Map() }, added: undefined }
 }
 
-export function findRecent(recent: Recent, senderId: string, clientId: string): Sent | undefined {
+/** What this draft sent under that id. */
+export function findInDraft(recent: Recent, senderId: string, clientId: string): Sent | undefined {
   for (let a = recent.added; a; a = a.before) {
     if (a.sent.clientId === clientId && a.sent.senderId === senderId) return a.sent
   }
-  const { ids } = recent.base
-  const sent = ids.get(clientId)
-  return sent === undefined || sent.senderId === senderId ? sent : ids.get(senderId + clientId)
+  return undefined
+}
+
+/** The number under which somebody stored this id lately: the log knows who, and what. */
+export function lastSeqOf(recent: Recent, clientId: string): number | undefined {
+  return recent.base.ids.get(clientId)
 }
 
 /** Whether this draft made that message: the log cannot know it yet. */
@@ -57,15 +63,17 @@ const never: readonly number[] = []
 
 /** Monotonic times at which this text was sent within the window before `mono`, oldest first. */
 export function equalTexts(recent: Recent, textKey: number, mono: number): readonly number[] {
-  const times = since(recent.base.texts.get(textKey) ?? never, mono - equalTextsWindowMs)
+  const times = since(recent.base.texts.get(textKey), mono - equalTextsWindowMs)
   let own: number[] | undefined
   for (let a = recent.added; a; a = a.before) if (a.sent.textKey === textKey) (own ??= []).push(a.sent.mono)
   return own === undefined ? times : [...times, ...own.reverse()]
 }
 
 /** Of ascending times, those after `mono`; most often all or none. */
-function since(times: readonly number[], mono: number): readonly number[] {
-  if (times.length === 0 || times[0]! > mono) return times
+function since(times: number | readonly number[] | undefined, mono: number): readonly number[] {
+  if (times === undefined) return never
+  if (typeof times === 'number') return times > mono ? [times] : never
+  if (times[0]! > mono) return times
   return times.at(-1)! > mono ? times.filter(t => t > mono) : never
 }
 
@@ -84,19 +92,14 @@ export function addedSends(recent: Recent): Sent[] {
 export function foldRecent(recent: Recent, idsMax: number): Recent {
   if (recent.added === undefined) return recent
   const { ids, texts } = recent.base
-  for (const sent of addedSends(recent)) {
-    const before = ids.get(sent.clientId)
-    ids.set(
-      before === undefined || before.senderId === sent.senderId ? sent.clientId : sent.senderId + sent.clientId,
-      sent,
-    )
-    const times = texts.get(sent.textKey)
-    if (times === undefined) texts.set(sent.textKey, [sent.mono])
-    else {
-      // Last again, for the oldest go first.
-      texts.delete(sent.textKey)
-      texts.set(sent.textKey, [...since(times, sent.mono - equalTextsWindowMs), sent.mono])
-    }
+  for (const { clientId, seq, textKey, mono } of addedSends(recent)) {
+    // Last again, for the oldest go first.
+    ids.delete(clientId)
+    ids.set(clientId, seq)
+    const at = Math.floor(mono)
+    const times = since(texts.get(textKey), at - equalTextsWindowMs)
+    texts.delete(textKey)
+    texts.set(textKey, times.length === 0 ? at : [...times, at])
   }
   if (ids.size > idsMax) {
     for (const key of ids.keys()) {
@@ -106,10 +109,14 @@ export function foldRecent(recent: Recent, idsMax: number): Recent {
   }
   const old = recent.added.sent.mono - equalTextsWindowMs
   for (const [key, times] of texts) {
-    if (texts.size <= idsMax && times.at(-1)! > old) break
+    if (texts.size <= idsMax && lastOf(times) > old) break
     texts.delete(key)
   }
   return { base: recent.base, added: undefined }
+}
+
+function lastOf(times: number | readonly number[]): number {
+  return typeof times === 'number' ? times : times.at(-1)!
 }
 
 /** A key for a text of a sender: 53 bits of a mixed hash, for counting only. */

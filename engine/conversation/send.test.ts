@@ -149,6 +149,18 @@ test('[D3] the same id with another kind, text or reply is a conflict', () => {
   assert.equal(answer(reply)['code'], 'IDEMPOTENCY_CONFLICT')
 })
 
+test('[D2] an id that was stored here lately is asked for, and again when the answer is older than the row', () => {
+  const s = Scenario.dm()
+  s.send(ann, 'one', 1)
+  const command = { type: 'message.send' as const, clientMessageId: idOf(1, 'd'), content: 'one' }
+  const ask = [{ kind: 'ask', what: 'stored' }]
+  assert.deepEqual(s.step(s.event(ann, command)), ask)
+  const seq = s.state.head
+  assert.deepEqual(s.step(s.event(ann, command, { stored: null, lookedUpAt: seq - 1 })), ask)
+  // Another's id: the log was asked after that row and knows none of this sender.
+  assert.equal(answer(s.step(s.event(ben, command, { stored: null, lookedUpAt: seq })))['seq'], seq + 1)
+})
+
 test('[D4] an old v7 id is looked up, then refused for good', () => {
   const s = Scenario.dm()
   const time = Math.floor(s.at - 31 * 86_400_000)

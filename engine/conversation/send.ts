@@ -7,12 +7,13 @@ import { timeOfId } from '#protos/ids.ts'
 import { equalTextsWindowMs } from '#protos/limits.ts'
 import { mentionsAssistant } from '#protos/mention.ts'
 import type { CommandEvent, Stored, World } from './events.ts'
-import { addRecent, equalTexts, findRecent, isInDraft, textKeyOf } from './recent.ts'
+import { addRecent, equalTexts, findInDraft, isInDraft, lastSeqOf, textKeyOf } from './recent.ts'
 import { queueIsFull, queueRun, tellBusy } from './runs.ts'
 import { isBlocked, isMember } from './state.ts'
 import type { Step } from './step.ts'
 
 type Send = Command<'message.send' | 'chat.send'>
+type Status = Command<'message.status'>
 
 /** The digest by which two sends under one id are the same send (D3). */
 export function sendHash(command: Send, world: Pick<World, 'sha256'>): string {
@@ -25,7 +26,8 @@ export function send(step: Step, event: CommandEvent<Send>): void {
   const { principal } = from
   const { clientMessageId } = command
   const hash = sendHash(command, step.world)
-  const known = findRecent(step.state.recent, principal, clientMessageId) ?? storedAs(event.stored)
+  const known = findInDraft(step.state.recent, principal, clientMessageId) ?? storedAs(event.stored)
+  if (!known && mustAsk(step, event)) return step.push({ kind: 'ask', what: 'stored' })
   const isSame = known?.hash === hash
   // Whoever was removed since is still told of what was stored before: a refusal would say that it never will be.
   if (!isSame && !isMember(step.state, principal)) return step.notFound(from)
@@ -122,16 +124,23 @@ function store(step: Step, event: CommandEvent<Send>, hash: string, textKey: num
 }
 
 /** Answered from the log, in its place among the sends (D6). */
-export function status(step: Step, event: CommandEvent<Command<'message.status'>>): void {
+export function status(step: Step, event: CommandEvent<Status>): void {
   const { command, from } = event
   if (!isMember(step.state, from.principal)) return step.notFound(from)
   const { clientMessageId } = command
-  const known = findRecent(step.state.recent, from.principal, clientMessageId) ?? storedAs(event.stored)
+  const known = findInDraft(step.state.recent, from.principal, clientMessageId) ?? storedAs(event.stored)
   if (known) {
     return step.ack(from, { clientMessageId, messageId: known.messageId, seq: known.seq, duplicate: true })
   }
-  if (event.stored === undefined) return step.push({ kind: 'ask', what: 'stored' })
+  if (event.stored === undefined || mustAsk(step, event)) return step.push({ kind: 'ask', what: 'stored' })
   step.fail(from, { code: 'NOT_FOUND', message: 'nothing is stored under this clientMessageId' })
+}
+
+/** Whether the id was stored here lately and the log was not asked since: it may be this sender's. */
+function mustAsk(step: Step, { command, stored, lookedUpAt = 0 }: CommandEvent<Send | Status>): boolean {
+  if (stored) return false
+  const seq = lastSeqOf(step.state.recent, command.clientMessageId)
+  return seq !== undefined && (stored === undefined || seq > lookedUpAt)
 }
 
 function storedAs(stored: Stored | null | undefined): { seq: number; messageId: string; hash: string } | undefined {
