@@ -259,6 +259,8 @@ export const upstreamRetriesMax = 2
 export const upstreamRetryWindowMs = 30_000
 /** A turn whose provider has no quota left asks again after what it was told, else after this, doubled each time. */
 export const quotaRetryMs = 60_000
+/** Not sooner, whatever it was told: each time costs a slot, two statements and a call. */
+export const quotaRetryMsMin = 1000
 /** Then it fails. */
 export const quotaWaitMsMax = 3_600_000
 /** A `retry-after` above this is not waited for within a turn. */
@@ -372,6 +374,8 @@ export const toolCallIdCharsMax = 128
 export const toolTimeoutMs = 10_000
 /** Bytes of a result that reach the model and the log; the rest is cut. */
 export const toolResultBytesMax = 32_768
+/** Results of one turn that are shown to the model again with each round: four of the longest, the latest first. */
+export const toolContextBytesMax = 131_072
 /** Bytes of the arguments of one call: the longest title and description fit several times. */
 export const toolArgumentsBytesMax = 65_536
 export const toolRoundsMax = 8

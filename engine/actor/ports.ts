@@ -137,7 +137,7 @@ export interface Directory {
   names(userIds: readonly string[]): Promise<Map<string, { username: string | null; displayName: string | null }>>
   /** Whom of these the user has blocked: their words are not put before the model on the user's behalf. */
   blockedBy(userId: string, others: readonly string[]): Promise<string[]>
-  /** Keeps which messages a round of a run was shown; the first record of a round stays. */
+  /** Keeps which positions of the log a round of a run was shown; of a round that is asked again, the latest. */
   noteContext(context: { runId: string; round: number; conversation: string; seqs: readonly number[] }): Promise<void>
   /** Removes segments of ended runs. */
   purgeSegments(runIds: readonly string[]): Promise<void>
@@ -236,6 +236,8 @@ export interface TurnRequest {
   /** Empty: none may be called. */
   tools: readonly ToolOffer[]
   outputTokensMax: number
+  /** UTF-8 bytes that the answer has room for; absent: a whole answer's. */
+  textBytesMax?: number
   signal: AbortSignal
   trace: string
 }

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { ann, idOf } from '#engine/conversation/fixtures/scenario.ts'
-import { outputTokensMax } from '#protos/limits.ts'
+import { outputTokensMax, quotaRetryMsMin } from '#protos/limits.ts'
 import { shardOf } from '#protos/shard.ts'
 import { tokens, Worker } from './fixtures/world.ts'
 import type { Budget, TurnEvent } from './ports.ts'
@@ -35,8 +35,10 @@ test('[T21] without quota a turn waits in the queue without a slot, asks again, 
   const w = new Worker()
   t.after(() => w.close())
   let asked = 0
-  const away: TurnEvent = { kind: 'end', finish: 'failed', reason: 'quota', retryAfterMs: 50, tokens }
+  const askedAt: number[] = []
+  const away: TurnEvent = { kind: 'end', finish: 'failed', reason: 'quota', retryAfterMs: 0, tokens }
   w.provider.script = async function* () {
+    askedAt.push(performance.now())
     if (asked++ < 2) return yield away
     yield { kind: 'delta', text: 'at last' }
     yield end
@@ -51,6 +53,8 @@ test('[T21] without quota a turn waits in the queue without a slot, asks again, 
   )
   const { frame } = await w.until(o => o.frame.type === 'chat.done')
   assert.deepEqual([frame['finish'], asked], ['stop', 3])
+  const pauses = askedAt.slice(1).map((at, i) => at - askedAt[i]!)
+  assert.ok(Math.min(...pauses) >= quotaRetryMsMin, `${pauses}: a provider that says "at once" is not asked in a loop`)
   const queued = await w.metrics.parley_turn_queue_ms.get()
   assert.equal(queued.values.find(v => v.metricName?.endsWith('_count'))?.value, 1, 'each turn is counted once')
   assert.deepEqual(

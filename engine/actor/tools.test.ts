@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { ann, ben, idOf } from '#engine/conversation/fixtures/scenario.ts'
-import { approvalMsMax } from '#protos/limits.ts'
+import { answerBytesMax, approvalMsMax, toolResultBytesMax } from '#protos/limits.ts'
 import { tokens, Worker } from './fixtures/world.ts'
 import type { ModelCall, Toolbox, TurnEvent, TurnRequest } from './ports.ts'
 
@@ -127,6 +127,50 @@ test('[T13] calls of a round run together, their results go to the model, the an
   assert.equal(second!.tools.length, 1)
   const answer = bodies(w, 'message.new').at(-1)
   assert.deepEqual([answer.content, answer.toolCalls.length], ['Moment. All done.', 3])
+})
+
+test('[T13] results that are long together are shown to the model from the latest back, and history gives way to them', async t => {
+  const box = new Box()
+  const w = new Worker(undefined, { toolbox: box })
+  t.after(() => w.close())
+  const long = JSON.stringify({ success: true, text: 'x'.repeat(toolResultBytesMax - 40) })
+  box.run = async ({ callId }) => ({ status: 'success', result: box.effects.get(callId) ?? long })
+  w.provider.script = script([
+    [calls(add('a'), add('b'))],
+    [calls(add('c'), add('d'))],
+    [calls(add('e'), add('f'))],
+    [say('All done.'), stop],
+  ])
+  await w.ask(ann, create)
+  for (const [n, content] of ['first', 'second', 'third', 'fourth', 'latest'].entries()) {
+    const said = `${content} ${'y'.repeat(4000)}`
+    await w.ask(ben, { type: 'message.send', conversationId: room, clientMessageId: idOf(10 + n, 'd'), content: said })
+  }
+  await w.ask(ann, question)
+  assert.equal((await done(w)).frame['finish'], 'stop')
+  const sizes = (n: number) =>
+    w.provider.requests[n]!.messages.filter(m => m.role === 'tool').map(m => m.content.length)
+  const words = (n: number, said: string) => w.provider.requests[n]!.messages.some(m => m.content.includes(said))
+  assert.deepEqual(sizes(2), Array(4).fill(long.length))
+  assert.deepEqual([words(0, 'first'), words(2, 'first')], [true, false], 'what is shown has one budget')
+  assert.ok(words(3, 'latest'), 'half of it is for what was said, whatever tools gave')
+  assert.ok(w.provider.requests[2]!.messages.some(m => m.content.includes('do it')))
+  const [first, second, ...rest] = sizes(3)
+  assert.ok(first! < 200 && second! < 200, `${first} ${second}`)
+  assert.deepEqual(rest, Array(4).fill(long.length))
+})
+
+test('[T6] the rounds of a turn share the room of one answer', async t => {
+  const { w } = await start([
+    [say('é'.repeat(100)), calls(add('a'))],
+    [say('done'), stop],
+  ])
+  t.after(() => w.close())
+  await done(w)
+  assert.deepEqual(
+    w.provider.requests.map(r => r.textBytesMax),
+    [answerBytesMax, answerBytesMax - 200],
+  )
 })
 
 test('[T14] nothing is called without approval; approved by the requester it is called once', async t => {

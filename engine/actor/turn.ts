@@ -8,7 +8,14 @@ import type { ToolStatus } from '#engine/conversation/effects.ts'
 import type { Tokens } from '#engine/conversation/events.ts'
 import type { Run, ToolCall } from '#engine/conversation/state.ts'
 import type { Finish } from '#protos/catalogue.ts'
-import { outputTokensMax, quotaRetryMs, quotaWaitMsMax, stopToolWaitMs } from '#protos/limits.ts'
+import {
+  answerBytesMax,
+  outputTokensMax,
+  quotaRetryMs,
+  quotaRetryMsMin,
+  quotaWaitMsMax,
+  stopToolWaitMs,
+} from '#protos/limits.ts'
 import type { Context } from './context.ts'
 import type { ModelCall, TurnMessage, TurnRequest } from './ports.ts'
 import { type Cost, Purse, promptTokensAtMost, type Unfunded } from './purse.ts'
@@ -162,7 +169,8 @@ export class Turn {
       if (refusal) return this.finish({ finish: 'failed', tokens: this.#spent, reason: 'budget', refusal })
       cost = { ...noTokens, estimated: true }
       if (this.end) return
-      const given = { messages: prompt, tools, outputTokensMax, signal: this.#abort.signal, trace }
+      const textBytesMax = Math.max(0, answerBytesMax - Buffer.byteLength(this.#full))
+      const given = { messages: prompt, tools, outputTokensMax, textBytesMax, signal: this.#abort.signal, trace }
       cost = await this.#read({ runId: this.runId, ...given }, before)
     } catch (error) {
       log.error('a turn failed outside the provider', { messageId: this.runId, err: error })
@@ -187,7 +195,7 @@ export class Turn {
         const reason = event.finish === 'failed' ? (event.reason ?? 'protocol') : undefined
         const tokens = sum(this.#spent, event.tokens)
         const end = { finish: event.finish, tokens, ...(reason === undefined ? {} : { reason }) }
-        const waitMs = event.retryAfterMs ?? quotaRetryMs * 2 ** this.#quotaTries
+        const waitMs = Math.max(quotaRetryMsMin, event.retryAfterMs ?? quotaRetryMs * 2 ** this.#quotaTries)
         // Nothing was shown of this round, so asking again later still gives one answer.
         const mayWait = this.#full.length === before && clock.now() + waitMs <= this.#quotaUntil
         if (reason === 'quota' && mayWait) this.postponed = { waitMs, tries: this.#quotaTries + 1 }

@@ -6,7 +6,7 @@ import { isAtTools, isUndecided, roundOf } from '#engine/conversation/calls.ts'
 import type { RunEvent, Tokens } from '#engine/conversation/events.ts'
 import { estimateTokens } from '#engine/conversation/runs.ts'
 import { type Run, runningOf, type State } from '#engine/conversation/state.ts'
-import { chosen, type Said, transcript } from '#engine/conversation/transcript.ts'
+import { chosen, type Heard, positionsOf, saidIn, transcript } from '#engine/conversation/transcript.ts'
 import { assistantId, nameId } from '#protos/ids.ts'
 import { contextEventsMax, contextTokensMax, replayBytesMax, slotRetryMs, toolsParallelMax } from '#protos/limits.ts'
 import { shardOf } from '#protos/shard.ts'
@@ -289,7 +289,7 @@ export class Turns {
 
   async #readMessages(run: Run, state: State): Promise<TurnMessage[]> {
     const { directory, systemPrompt } = this.#context
-    const said: Said[] = []
+    const frames: Heard[] = []
     let after = Math.max(state.firstSeq - 1, state.head - contextEventsMax)
     for (;;) {
       const page = await directory.events(this.#conversation, after, {
@@ -297,15 +297,15 @@ export class Turns {
         bytes: replayBytesMax,
       })
       for (const { json } of page.frames) {
-        const frame = JSON.parse(json) as { type: string; seq: number; senderId: string; content: string }
-        if (frame.type === 'message.new') {
-          said.push({ seq: frame.seq, senderId: frame.senderId, content: frame.content })
-        }
+        const frame = JSON.parse(json) as Heard
+        // Results of tools are long, and no words of anybody.
+        if (frame.type.startsWith('message.')) frames.push(frame)
       }
       const last = page.frames.at(-1)?.seq
       if (!page.more || last === undefined || last >= state.head) break
       after = last
     }
+    const said = saidIn(frames)
     const speakers = [...new Set(said.map(s => s.senderId))].filter(id => id !== assistantId)
     const names = state.kind === 'group' ? await directory.names(speakers) : undefined
     const nameOf = names && ((id: string) => names.get(id)?.displayName ?? names.get(id)?.username ?? 'someone')
@@ -313,14 +313,17 @@ export class Turns {
     const blocked = state.kind === 'group' ? new Set(await directory.blockedBy(run.requester, speakers)) : new Set()
     const heard = said.filter(s => !blocked.has(s.senderId))
     this.#hint = said.find(s => s.seq === run.questionSeq)?.content ?? ''
-    const given = { systemPrompt, said: heard, questionSeq: run.questionSeq, nameOf, tokensMax: contextTokensMax }
+    const rounds = roundsOf(run)
+    const taken = rounds.reduce((sum, m) => sum + m.content.length, 0)
+    const { questionSeq } = run
+    const given = { systemPrompt, said: heard, questionSeq, nameOf, tokensMax: contextTokensMax, taken }
     const lines = transcript(given)
     await directory.noteContext({
       runId: run.id,
       round: roundOf(run),
       conversation: this.#conversation,
-      seqs: chosen(given).map(s => s.seq),
+      seqs: positionsOf(chosen(given)),
     })
-    return [...lines, ...roundsOf(run)]
+    return [...lines, ...rounds]
   }
 }

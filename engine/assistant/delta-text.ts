@@ -8,10 +8,15 @@ export class DeltaText {
   #held = ''
   #bytes = 0
   #chars = 0
+  readonly #bytesMax: number
+
+  constructor(bytesMax: number = answerBytesMax) {
+    this.#bytesMax = bytesMax
+  }
 
   /** Whether the answer has reached its limit: nothing more will come out. */
   get isFull(): boolean {
-    return this.#bytes >= answerBytesMax
+    return this.#bytes >= this.#bytesMax
   }
 
   /** UTF-16 units given out so far, for the estimate of tokens. */
@@ -45,7 +50,7 @@ export class DeltaText {
   #take(raw: string): string {
     let text = raw.includes('\0') ? raw.replaceAll('\0', '\ufffd') : raw
     text = text.toWellFormed()
-    const room = answerBytesMax - this.#bytes
+    const room = this.#bytesMax - this.#bytes
     let bytes = Buffer.byteLength(text)
     if (bytes > room) {
       let cut = Buffer.from(text)

@@ -8,7 +8,7 @@ import type { TurnEvent } from '#engine/actor/ports.ts'
 import { systemClock } from '#engine/ops/clock.ts'
 import { silentLog } from '#engine/ops/log.ts'
 import { openMetrics } from '#engine/ops/metrics.ts'
-import { answerBytesMax } from '#protos/limits.ts'
+import { answerBytesMax, breakerOpenMs } from '#protos/limits.ts'
 import { startModelServer } from './dev-model.ts'
 import { createProvider, type Spans } from './provider.ts'
 
@@ -71,7 +71,7 @@ function providerAt(base: string, more: Partial<Spans> = {}, settings: object = 
 /** Runs a turn to its end, checks what every turn must keep, and returns text and end. */
 async function turn(
   provider: ReturnType<typeof createProvider>,
-  options: { stopAfter?: number; slowMs?: number } = {},
+  options: { stopAfter?: number; slowMs?: number; textBytesMax?: number } = {},
 ) {
   const stop = new AbortController()
   let text = ''
@@ -89,6 +89,7 @@ async function turn(
     messages: [{ role: 'user' as const, content: 'hello there' }],
     tools: [],
     outputTokensMax: 64,
+    ...(options.textBytesMax === undefined ? {} : { textBytesMax: options.textBytesMax }),
   }
   for await (const event of provider.stream({ ...request, signal: stop.signal, trace: 't' })) {
     assert.equal(end, undefined, 'something came after the end')
@@ -304,6 +305,11 @@ test('[P6] 64 KiB of text end length, cut between code points, and upstream is c
       assert.ok('é🙂'.repeat(60_000).startsWith(text))
       await sleep(50)
       assert.ok(calls[0]!.closedAt)
+      // Of a turn that has said something before its tools, only the rest.
+      const rest = await turn(providerAt(base), { textBytesMax: 1000 })
+      assert.deepEqual([rest.end.finish, Buffer.byteLength(rest.text) > 996], ['length', true])
+      assert.ok(Buffer.byteLength(rest.text) <= 1000)
+      assert.equal((await turn(providerAt(base), { textBytesMax: 0 })).text, '')
     },
   ))
 
@@ -431,6 +437,23 @@ test('[P6] when half of the last 20 calls failed the breaker fails turns without
     assert.equal(calls.length, 10)
     const { text, end } = await turn(provider)
     assert.deepEqual([text, end.finish, end.reason, calls.length], ['', 'failed', 'breaker', 10])
+  }))
+
+test('[P6] a turn that leaves in the middle of the call which was to find out lets the next one find out', () =>
+  withUpstream([...Array<Play>(10).fill(refuses(503)), hangsAfter(delta('a')), fine], async ({ base, calls }) => {
+    let ahead = 0
+    const clock = { ...systemClock, mono: () => performance.now() + ahead }
+    const config = { OPENAI_BASE_URL: base, OPENAI_API_KEY: '', OPENAI_MODEL: 'm', MODEL_PORT: 1 }
+    const short = { ...spans, backoffMs: [1, 1] }
+    const provider = createProvider({ config, metrics: openMetrics(), log: silentLog, clock, spans: short })
+    for (let i = 0; i < 4; i++) await turn(provider)
+    ahead = breakerOpenMs
+    const { signal } = new AbortController()
+    const messages = [{ role: 'user' as const, content: 'hello' }]
+    const request = { runId: 'r', messages, tools: [], outputTokensMax: 64, signal, trace: 't' }
+    for await (const event of provider.stream(request)) if (event.kind === 'delta') break
+    const { text, end } = await turn(provider)
+    assert.deepEqual([text, end.finish, calls.length], ['ab', 'stop', 12])
   }))
 
 test('[P6] the key goes to the API and nowhere else: a redirect is an error', () =>

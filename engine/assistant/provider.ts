@@ -91,44 +91,46 @@ export function createProvider(deps: ProviderDeps): Provider {
 
   async function* stream(request: TurnRequest): AsyncGenerator<TurnEvent> {
     const dog = new Watchdog(request.signal, spans.totalMs, clock)
-    try {
-      yield* attempts(request, dog)
-    } finally {
-      dog.close()
-    }
-  }
-
-  async function* attempts(request: TurnRequest, dog: Watchdog): AsyncGenerator<TurnEvent> {
     const startedAt = clock.mono()
-    const text = new DeltaText()
+    const text = new DeltaText(request.textBytesMax)
     let end: AttemptEnd
-    for (let tries = 0; ; tries++) {
-      if (dog.isStopped) {
-        end = { kind: 'stopped' }
-        break
+    /** A call that the breaker let through and has not heard of. */
+    let isOut = false
+    try {
+      for (let tries = 0; ; tries++) {
+        if (dog.isStopped) {
+          end = { kind: 'stopped' }
+          break
+        }
+        if (!breaker.admits(clock.mono())) {
+          end = { kind: 'failed', reason: 'breaker', mayRetry: false, counts: false }
+          break
+        }
+        isOut = true
+        const leftMs = startedAt + spans.retryWindowMs - clock.mono()
+        try {
+          end = yield* attempt(request, dog, text, leftMs, startedAt)
+        } catch (error) {
+          // Only a fault of ours gets here; a turn still has to end.
+          log.error('a model call broke', { traceId: request.trace, err: error })
+          end = { kind: 'failed', reason: 'protocol', mayRetry: false, counts: false }
+        }
+        report(end)
+        isOut = false
+        if (end.kind !== 'failed' || !end.mayRetry || !text.isEmpty || tries >= upstreamRetriesMax) break
+        const base = spans.backoffMs[tries] ?? spans.backoffMs.at(-1) ?? 0
+        const waitMs = Math.max(base * (0.8 + 0.4 * clock.random()), end.retryAfterMs ?? 0)
+        if (clock.mono() + waitMs >= startedAt + spans.retryWindowMs) break
+        metrics.parley_upstream_retries_total.inc()
+        if (!(await dog.sleep(waitMs)) && dog.isStopped) {
+          end = { kind: 'stopped' }
+          break
+        }
       }
-      if (!breaker.admits(clock.mono())) {
-        end = { kind: 'failed', reason: 'breaker', mayRetry: false, counts: false }
-        break
-      }
-      const leftMs = startedAt + spans.retryWindowMs - clock.mono()
-      try {
-        end = yield* attempt(request, dog, text, leftMs, startedAt)
-      } catch (error) {
-        // Only a fault of ours gets here; a turn still has to end.
-        log.error('a model call broke', { traceId: request.trace, err: error })
-        end = { kind: 'failed', reason: 'protocol', mayRetry: false, counts: false }
-      }
-      report(end)
-      if (end.kind !== 'failed' || !end.mayRetry || !text.isEmpty || tries >= upstreamRetriesMax) break
-      const base = spans.backoffMs[tries] ?? spans.backoffMs.at(-1) ?? 0
-      const waitMs = Math.max(base * (0.8 + 0.4 * clock.random()), end.retryAfterMs ?? 0)
-      if (clock.mono() + waitMs >= startedAt + spans.retryWindowMs) break
-      metrics.parley_upstream_retries_total.inc()
-      if (!(await dog.sleep(waitMs)) && dog.isStopped) {
-        end = { kind: 'stopped' }
-        break
-      }
+    } finally {
+      // Whoever pulled has left in the middle: if this was the one call that was to find out, the next may.
+      if (isOut) breaker.abstained()
+      dog.close()
     }
     const rest = text.flush()
     if (rest !== '') yield { kind: 'delta', text: rest }

@@ -6,7 +6,7 @@ import { catchup, joinedFrame } from './attach.ts'
 import type { Effect } from './effects.ts'
 import { ann, ben, cat, dan, idOf, kinds, Scenario } from './fixtures/scenario.ts'
 import { dirtyPositions, markPositions } from './receipts.ts'
-import { transcript } from './transcript.ts'
+import { chosen, positionsOf, saidIn, transcript } from './transcript.ts'
 import { wakeAt } from './transition.ts'
 
 const told = (effects: readonly Effect[]) =>
@@ -158,6 +158,35 @@ test('[X2] old messages fall out first, the question never', () => {
     transcript({ systemPrompt: 'sys', said, questionSeq: 3, nameOf: undefined, tokensMax }).map(l => l.content)
   assert.deepEqual(lines(5), ['sys', 'an answer', 'question'])
   assert.deepEqual(lines(1), ['sys', 'question'])
+})
+
+test('[X5] the model reads the latest words of a message, and none of one that is gone', () => {
+  const heard = (type: string, seq: number, of: number, content = '') => ({
+    type,
+    seq,
+    messageId: idOf(of, 'e'),
+    senderId: ann,
+    content,
+  })
+  const said = saidIn([
+    heard('message.new', 2, 2, 'buy milk'),
+    heard('message.new', 3, 3, 'a secret'),
+    heard('message.new', 4, 4, ''),
+    heard('message.edited', 5, 2, 'buy oat milk'),
+    heard('message.edited', 6, 3, 'another secret'),
+    heard('message.deleted', 7, 3),
+    // Deleted before it was read, so its text is masked; the words of its edit are in the log still.
+    heard('message.edited', 8, 4, 'a third secret'),
+    heard('message.edited', 9, 1, 'of a message that is not among these'),
+    heard('message.edited', 10, 2, 'buy rice milk'),
+    heard('message.new', 11, 11, 'what shall I buy?'),
+  ])
+  const given = { systemPrompt: 'sys', said, questionSeq: 11, nameOf: undefined, tokensMax: 100 }
+  assert.deepEqual(
+    transcript(given).map(l => l.content),
+    ['sys', 'buy rice milk', 'what shall I buy?'],
+  )
+  assert.deepEqual(positionsOf(chosen(given)), [2, 10, 11])
 })
 
 test('[X3] in groups people are named, the assistant is itself', () => {
