@@ -65,8 +65,13 @@ async function lookUp(
     return byQuestion ?? (byAnswer?.senderId === assistantId ? byAnswer : undefined)
   }
   if (command.type === 'tool.decide') {
-    const clientId = decidedClientId(conversation, command.callId, world)
-    return reads.stored({ conversation, senderId: assistantId, clientId })
+    const { callId } = command
+    const clientId = decidedClientId(conversation, callId, world)
+    const [decided, requester] = await Promise.all([
+      reads.stored({ conversation, senderId: assistantId, clientId }),
+      reads.requester({ conversation, callId }),
+    ])
+    return decided && { ...decided, ...(requester === undefined ? {} : { requester }) }
   }
   const clientId = clientIdOf(command, from.attempt)
   return clientId === undefined ? undefined : reads.stored({ conversation, senderId: from.principal, clientId })

@@ -119,6 +119,10 @@ export interface Directory {
   lookup(keys: readonly { conversation: string; senderId: string; clientId: string }[]): Promise<StoredSend[]>
   /** The message.new rows with these message ids, in these conversations. */
   messages(keys: readonly { conversation: string; messageId: string }[]): Promise<StoredSend[]>
+  /** Whose turn each of these calls of a tool was in. */
+  requesters(
+    keys: readonly { conversation: string; callId: string }[],
+  ): Promise<{ conversation: string; callId: string; requester: string }[]>
   /** Heads from the log, and the shards' epochs at the same moment: what makes "caught up" true. */
   heads(ids: readonly string[]): Promise<Map<string, { head: number; firstSeq: number; epoch: number }>>
   /** Events after `after`, in order, up to both limits; `more` when the limits cut it. */

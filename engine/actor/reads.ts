@@ -17,6 +17,8 @@ export interface Reads {
   head(id: string): Promise<{ head: number; firstSeq: number; epoch: number } | undefined>
   stored(key: { conversation: string; senderId: string; clientId: string }): Promise<StoredSend | undefined>
   message(key: { conversation: string; messageId: string }): Promise<StoredSend | undefined>
+  /** Whose turn a call of a tool was in. */
+  requester(key: { conversation: string; callId: string }): Promise<string | undefined>
   blocksBetween(a: string, b: string): Promise<string[]>
   /** Whether this event is a message that is not deleted. */
   isMessage(key: { conversation: string; seq: number }): Promise<boolean>
@@ -58,6 +60,12 @@ export function openReads(deps: Deps): Reads {
     k => k.conversation + k.messageId,
     async keys => new Map((await directory.messages(keys)).map(s => [s.conversation + s.messageId, s])),
   )
+  const requesters = new Gathered<{ conversation: string; callId: string }, string>(
+    deps,
+    life,
+    k => k.conversation + k.callId,
+    async keys => new Map((await directory.requesters(keys)).map(r => [r.conversation + r.callId, r.requester])),
+  )
   const blocks = new Gathered<string, string[]>(
     deps,
     life,
@@ -83,6 +91,7 @@ export function openReads(deps: Deps): Reads {
     head: id => heads.ask(id),
     stored: key => stored.ask(key),
     message: key => messages.ask(key),
+    requester: key => requesters.ask(key),
     blocksBetween: async (a, b) => (await blocks.ask(a + b)) ?? [],
     isMessage: async key => (await replied.ask(key)) ?? false,
     close() {

@@ -186,6 +186,7 @@ test('[T14] nothing is called without approval; approved by the requester it is 
   assert.equal(box.effects.size, 1)
   assert.deepEqual(await w.ask(ann, decide(callId)).then(f => [f['duplicate'], f['seq']]), [true, ack['seq']])
   assert.equal((await w.ask(ann, decide(callId, 'reject')))['code'], 'CONFLICT')
+  assert.equal((await w.ask(ben, decide(callId)))['code'], 'FORBIDDEN', 'also when the turn is over')
   assert.equal((await w.ask(ann, decide('none')))['code'], 'NOT_FOUND')
 })
 

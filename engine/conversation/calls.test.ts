@@ -96,6 +96,16 @@ test('[T15] the same decision again is a duplicate with its seq, another a confl
   const stored = { seq: row.seq, messageId: row.messageId, kind: row.kind, bodyHash: row.bodyHash }
   assert.deepEqual(answer(decide(s, ann, 'approve', 'c1', { stored })), { ...first, duplicate: true })
   assert.equal(answer(decide(s, ann, 'reject', 'c1', { stored }))['code'], 'CONFLICT')
+  // The turn is over, so only the log knows whose it was; who may not decide learns nothing of it.
+  const over = { ...s.state, runs: [] }
+  const now = s.state
+  s.state = over
+  for (const decision of ['approve', 'reject'] as const) {
+    const found = { stored: { ...stored, requester: ann } }
+    assert.equal(answer(decide(s, ben, decision, 'c1', found))['code'], 'FORBIDDEN')
+  }
+  assert.equal(answer(decide(s, ann, 'approve', 'c1', { stored: { ...stored, requester: ann } }))['duplicate'], true)
+  s.state = now
   assert.equal(answer(decide(s, ann, 'approve', 'auto', { stored: null }))['code'], 'NOT_FOUND')
   assert.equal(answer(decide(s, ann, 'approve', 'nobody', { stored: null }))['code'], 'NOT_FOUND')
   assert.notDeepEqual(decisionHash('c1', 'approve', s.world), decisionHash('c2', 'approve', s.world))

@@ -5,7 +5,7 @@
 import type { Command } from '#protos/catalogue.ts'
 import { decided, decisionHash, isUndecided } from './calls.ts'
 import type { CommandEvent } from './events.ts'
-import { isMember, type Run, type State } from './state.ts'
+import { isMember, type State } from './state.ts'
 import type { Step } from './step.ts'
 
 export function decide(step: Step, event: CommandEvent<Command<'tool.decide'>>): void {
@@ -14,7 +14,7 @@ export function decide(step: Step, event: CommandEvent<Command<'tool.decide'>>):
   const { state } = step
   if (!isMember(state, from.principal)) return step.notFound(from)
   const run = state.runs.find(r => r.calls.some(c => c.callId === callId && c.approval === 'required'))
-  if (run && !mayDecide(state, run, from.principal)) {
+  if (run && !mayDecide(state, run.requester, from.principal)) {
     return step.fail(from, { code: 'FORBIDDEN', message: 'others decide on this call' })
   }
   const call = run?.calls.find(c => c.callId === callId)
@@ -27,6 +27,10 @@ export function decide(step: Step, event: CommandEvent<Command<'tool.decide'>>):
   // Decided already, perhaps before this activation: the log says how.
   if (event.stored === undefined) return step.push({ kind: 'ask', what: 'stored' })
   if (event.stored === null) return step.fail(from, { code: 'NOT_FOUND', field: 'callId', message: 'no such call' })
+  const { requester } = event.stored
+  if (requester !== undefined && !mayDecide(state, requester, from.principal)) {
+    return step.fail(from, { code: 'FORBIDDEN', message: 'others decide on this call' })
+  }
   const hash = decisionHash(callId, decision, step.world)
   if (hash !== event.stored.bodyHash) {
     return step.fail(from, { code: 'CONFLICT', message: 'it was decided otherwise' })
@@ -35,8 +39,8 @@ export function decide(step: Step, event: CommandEvent<Command<'tool.decide'>>):
 }
 
 /** The requester, or whom the room's policy names. */
-function mayDecide(state: State, run: Run, userId: string): boolean {
-  if (userId === run.requester) return true
+function mayDecide(state: State, requester: string, userId: string): boolean {
+  if (userId === requester) return true
   switch (state.toolPolicy) {
     case 'requester':
       return false

@@ -13,6 +13,8 @@ export interface Stored {
   kind: string
   /** Hex. */
   bodyHash: string
+  /** Of a decision on a call: whose turn it was in. */
+  requester?: string
 }
 
 export interface CommandEvent<C extends Command = Command> {

@@ -81,6 +81,16 @@ export function createMemoryDirectory(database: MemoryDatabase): Directory {
       )
     },
 
+    async requesters(keys) {
+      await turn()
+      return keys.flatMap(key => {
+        const runs = [...database.runs.values()].filter(
+          r => database.conversationOfRun.get(r.id) === key.conversation && r.calls.some(c => c.callId === key.callId),
+        )
+        return runs.map(({ requester }) => ({ ...key, requester }))
+      })
+    },
+
     async heads(ids) {
       await turn()
       return new Map(
@@ -158,8 +168,7 @@ export function createMemoryDirectory(database: MemoryDatabase): Directory {
 
     async noteContext({ runId, round, seqs }) {
       await turn()
-      const key = `${runId}/${round}`
-      if (!database.contexts.has(key)) database.contexts.set(key, seqs)
+      database.contexts.set(`${runId}/${round}`, seqs)
     },
 
     async purgeSegments(runIds) {

@@ -10,6 +10,8 @@ export interface DirectoryWorld extends World {
   directory: Directory
   /** A person whom rows may point at. */
   user(username: string): Promise<string>
+  /** What is kept of the context of a run's first round. */
+  contextOf(runId: string): Promise<readonly number[][]>
 }
 
 export async function makeRoom(
@@ -130,6 +132,9 @@ export function directoryContract(name: string, open: () => Promise<DirectoryWor
     await settled(s)
     const found = (await w.directory.activate([s.conversation])).get(s.conversation)!
     const pending = { decision: null, status: 'pending', result: null } as const
+    const key = { conversation: s.conversation, callId: auto.callId }
+    const keys = [key, { ...key, callId: 'nobody' }, { ...key, conversation: randomUUID() }]
+    assert.deepEqual(await w.directory.requesters(keys), [{ ...key, requester: ann }])
     assert.deepEqual(found.runs, [
       {
         ...run,
@@ -155,7 +160,9 @@ export function directoryContract(name: string, open: () => Promise<DirectoryWor
     assert.deepEqual(await w.directory.blockedBy(ann, []), [])
     const context = { runId: randomUUID(), round: 0, conversation: s.conversation, seqs: [1, 2] }
     await w.directory.noteContext(context)
-    await w.directory.noteContext({ ...context, seqs: [3] })
+    // It had no answer (no quota, or its owner went), and what was asked again is what the answer rests on.
+    await w.directory.noteContext({ ...context, seqs: [1, 3] })
+    assert.deepEqual(await w.contextOf(context.runId), [[1, 3]])
   })
 
   contract('D2 blocks of a dm come with it, and are found before it exists', async (b, w) => {

@@ -21,7 +21,13 @@ after(() => close())
 
 async function open() {
   const world = await postgresWorld(admin)
-  return { ...world, directory: createDirectory(world.engine), user }
+  return { ...world, directory: createDirectory(world.engine), user, contextOf }
+}
+
+async function contextOf(runId: string): Promise<number[][]> {
+  const text = 'select seqs::float8[] as seqs from ai_context where run_id = $1 and round = 0'
+  const { rows } = await gateway.pool.query<{ seqs: number[] }>(text, [runId])
+  return rows.map(row => row.seqs)
 }
 
 directoryContract('postgres', open)

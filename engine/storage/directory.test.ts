@@ -14,5 +14,9 @@ directoryContract('memory', async () => {
       world.database.names.set(id, { username, displayName: null })
       return id
     },
+    contextOf: async runId => {
+      const seqs = world.database.contexts.get(`${runId}/0`)
+      return seqs ? [[...seqs]] : []
+    },
   }
 })

@@ -58,6 +58,12 @@ select c.id, c.kind, c.title, c.tool_policy as "toolPolicy", c.created_by as "cr
              from unnest($1::uuid[], $2::uuid[]) as w(conversation, message)
              join event e on e.message_id = w.message and e.conversation_id = w.conversation and e.kind = 'message.new'`,
   },
+  requesters: {
+    name: 'dir_requesters',
+    text: `select distinct t.conversation_id as conversation, t.call_id as "callId", t.requester
+             from unnest($1::uuid[], $2::text[]) as w(conversation, call)
+             join tool_call t on t.conversation_id = w.conversation and t.call_id = w.call`,
+  },
   heads: {
     name: 'dir_heads',
     text: `select c.id, c.first_seq as "firstSeq", s.epoch,
@@ -119,7 +125,9 @@ select conversation_id, user_id, seq, max(delivered_at), max(read_at)
   },
   noteContext: {
     name: 'dir_context',
-    text: `insert into ai_context (run_id, round, conversation_id, seqs) values ($1, $2, $3, $4) on conflict do nothing`,
+    // The count makes the new row wait until the one of an earlier request for the same round is gone.
+    text: `with gone as (delete from ai_context where run_id = $1 and round = $2 returning 1)
+           insert into ai_context (run_id, round, conversation_id, seqs) select $1, $2, $3, $4 from (select count(*) from gone) g`,
   },
   purgeSegments: {
     name: 'dir_purge_segments',
@@ -175,6 +183,11 @@ export function createDirectory({ pool, named = true }: { pool: Pool; named?: bo
       if (keys.length === 0) return []
       const values = [keys.map(k => k.conversation), keys.map(k => k.messageId)]
       return rows<StoredSend>(pool, sql.messages, values, named)
+    },
+
+    async requesters(keys) {
+      const values = [keys.map(k => k.conversation), keys.map(k => k.callId)]
+      return rows<{ conversation: string; callId: string; requester: string }>(pool, sql.requesters, values, named)
     },
 
     async heads(ids) {

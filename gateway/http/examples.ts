@@ -81,6 +81,8 @@ export const exampleUsage = {
   tokens: { limit: 500_000, used: 1834, reserved: 6120, left: 492_046, is_estimated: false },
 }
 
+export const exampleContext = { items: [{ round: 0, seqs: [2, 4, 5, 9], at: '2026-01-05T14:07:31.120Z' }] }
+
 export const exampleChat = {
   conversation_id: conversationId,
   message_id: '018f3b24-11c4-7f38-9e02-6d1b8a0f5c33',

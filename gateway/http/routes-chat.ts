@@ -20,7 +20,7 @@ import {
 import { streamed } from './chat-stream.ts'
 import type { ChatTurns, Question, ToolCallView } from './chat-turn.ts'
 import type { Commands } from './commands.ts'
-import { exampleChat, exampleDecision, exampleUsage } from './examples.ts'
+import { exampleChat, exampleContext, exampleDecision, exampleUsage } from './examples.ts'
 import type { Limiter } from './limiter.ts'
 import type { Reader } from './reader.ts'
 import { type Answer, type Context, type RouteSpec, route, strict } from './route.ts'
@@ -76,6 +76,19 @@ export function chatRoutes(deps: {
       [self, conversationId, clientMessageId],
     )
     return rows.length > 0
+  }
+
+  /** Of the asker alone: what is left out tells whom they have blocked. Undefined: no answer to them. */
+  async function shownFor(answerId: string, self: string) {
+    const { rows } = await db.query<{ round: number | null; seqs: number[]; at: string }>(
+      `select x.round, x.seqs::float8[] as seqs, to_char(x.at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') as at
+         from ai_run r join conversation c on c.id = r.conversation_id and c.deleted_at is null
+         join conversation_member m on m.conversation_id = r.conversation_id and m.user_id = r.requester
+         left join ai_context x on x.run_id = r.id
+        where r.answer_id = $1 and r.requester = $2 order by x.round`,
+      [answerId, self],
+    )
+    return rows[0] && rows.flatMap(({ round, seqs, at }) => (round === null ? [] : [{ round, seqs, at }]))
   }
 
   async function mustBeChat(id: string, self: string): Promise<number> {
@@ -142,6 +155,27 @@ export function chatRoutes(deps: {
       answers: { 200: { schema: s.Usage, example: exampleUsage, doc: 'Tokens of the day.' } },
       refusals: [],
       handle: async c => ({ status: 200, body: await usage.of(c.principal.userId) }),
+    }),
+    route({
+      method: 'GET',
+      path: '/messages/:id/context',
+      auth: 'bearer',
+      tag: 'assistant',
+      summary: 'Which events of the conversation the model was shown for an answer to oneself, request by request.',
+      params: s.MessagePath,
+      answers: {
+        200: {
+          schema: s.listOf(s.Shown),
+          example: exampleContext,
+          doc: 'By seq, never their text: read it by history.',
+        },
+      },
+      refusals: [404],
+      async handle(c) {
+        const items = await shownFor(c.params.id.toLowerCase(), c.principal.userId)
+        if (!items) throw notFound('There is no such answer to a question of yours.')
+        return { status: 200, body: { items } }
+      },
     }),
     route({
       method: 'POST',

@@ -142,6 +142,11 @@ export const Usage = strict({
     is_estimated: Type.Boolean(),
   }),
 })
+export const Shown = strict({
+  round: Type.Integer({ description: 'The request of the turn: 0, then one more after each round of tools.' }),
+  seqs: Type.Array(Type.Integer(), { description: 'Messages, and the edits whose words they had.' }),
+  at: Time,
+})
 export const Chat = strict({
   conversation_id: Type.String(),
   message_id: Type.String(),

@@ -1,0 +1,57 @@
+/** What the model saw for an answer, as whoever asked can read it, on real processes: compared with what really went upstream. */
+import assert from 'node:assert/strict'
+import { randomUUID } from 'node:crypto'
+import { after, before, test } from 'node:test'
+import { type ScriptedModel, scriptedModel } from '#load/kit/scripted-model.ts'
+import { type Stack, startStack } from '#load/kit/stack.ts'
+
+let model: ScriptedModel
+let stack: Stack
+
+before(async () => {
+  model = await scriptedModel()
+  stack = await startStack({ OPENAI_BASE_URL: model.url })
+})
+after(async () => {
+  await (stack as Stack | undefined)?.stop()
+  await model.close()
+})
+
+test('I-13 what the model was shown is told to whoever asked, and to nobody else', async () => {
+  const [ana, ben] = [await stack.user('ana'), await stack.user('ben')]
+  const group = { type: 'group', title: 'Trip', usernames: [ben.username] }
+  const { body: room } = await ana.rest('POST', '/conversations', group)
+  const blocked = await ana.rest('POST', `/blocks/${ben.username}`)
+  assert.ok(blocked.status < 300, JSON.stringify(blocked.body))
+  const say = async (user: typeof ana, content: string) =>
+    (await user.rest('POST', `/conversations/${room.id}/messages`, { content })).body.seq as number
+  const bens = await say(ben, 'hear me')
+  const anas = await say(ana, 'flights are 900')
+  model.script([[{ name: 'list_tasks', args: {} }]])
+  const body = { conversation_id: room.id, message: 'what do flights cost?', client_message_id: randomUUID() }
+  const answer = (await ana.rest('POST', `/api/${ana.id}/chat`, body)).body.message_id as string
+
+  const read = (user: typeof ana, id = answer) => user.rest('GET', `/messages/${id}/context`)
+  const { status, body: context } = await read(ana)
+  assert.equal(status, 200, JSON.stringify(context))
+  const { body: events } = await ana.rest('GET', `/conversations/${room.id}/events?after=0`)
+  const question = events.items.find((f: { content?: string }) => f.content === body.message).seq as number
+  assert.deepEqual(
+    context.items.map((i: { round: number; seqs: number[] }) => [i.round, i.seqs]),
+    [
+      [0, [anas, question]],
+      [1, [anas, question]],
+    ],
+  )
+  const upstream = model.asked.at(-1)!.messages.map(m => String(m.content))
+  assert.deepEqual(
+    [upstream.some(c => c.includes('flights are 900')), upstream.some(c => c.includes('hear me'))],
+    [true, false],
+  )
+  assert.ok(bens < anas)
+  // What is left out tells whom she has blocked.
+  assert.equal((await read(ben)).status, 404)
+  const first = events.items.find((f: { seq: number }) => f.seq === anas).messageId as string
+  assert.equal((await read(ana, first)).status, 404)
+  assert.equal((await read(ana, randomUUID())).status, 404)
+})
