@@ -40,7 +40,15 @@ export type ToolResult =
   | { success: true; task_id: string; title: string; description: string | null; created_at: string }
   | { success: true; task_id: string; title: string; completed: true; completed_at: string }
   | { success: true; task_id: string; title: string; deleted_at: string }
-  | { success: true; task_id: string; title: string; description: string | null; updated_at: string }
+  | {
+      success: true
+      task_id: string
+      title: string
+      description: string | null
+      updated_at: string
+      /** For REST, whose answer is the task as it was then, also when the same key comes again. */
+      rest?: Pick<TaskView, 'completed' | 'created_at' | 'completed_at'>
+    }
   | { tasks: Omit<TaskView, 'updated_at'>[]; total: number; status_filter: TaskStatus }
 
 export function isFailure(result: ToolResult): result is ToolFailure {
@@ -88,16 +96,24 @@ export function createTasks(db: TaskDb): Tasks {
           : { failure: failure('InvalidInput', 'There is no such tool.') }
       return transaction(db, async sql => {
         const kept = request.key && (await claim(sql, request, request.key))
-        if (kept?.result) return kept.result
+        if (kept?.result) return shown(kept.result, door)
         const result =
           kept?.refusal ??
           ('failure' in parsed ? parsed.failure : await effect(sql, userId, parsed.call, request.hint, kept?.at))
-        if (request.key && !kept?.refusal) await keep(sql, userId, request.key, result)
+        // A key may come again by another door; a call of a turn has one.
+        const whole = request.key?.kind === 'own' ? result : shown(result, door)
+        if (request.key && !kept?.refusal) await keep(sql, userId, request.key, whole)
         await record(sql, request, result)
-        return result
+        return shown(result, door)
       })
     },
   }
+}
+
+function shown(result: ToolResult, door: Door): ToolResult {
+  if (door === 'rest' || !('rest' in result)) return result
+  const { rest: _rest, ...plain } = result
+  return plain
 }
 
 async function transaction<T>(db: TaskDb, work: (sql: Sql) => Promise<T>): Promise<T> {
@@ -179,9 +195,10 @@ async function keep(sql: Sql, userId: string, key: NonNullable<TaskRequest['key'
 
 /** Every execution leaves a record, refused ones too; never the texts. */
 async function record(sql: Sql, request: TaskRequest, result: ToolResult): Promise<void> {
-  const { userId, name, door, key, requestId } = request
+  const { userId, name, args, door, key, requestId } = request
   const detail = {
     door,
+    arguments_hash: canonicalHash(name, args).toString('hex'),
     outcome: isFailure(result) ? result.error : 'success',
     ...(key?.kind === 'call' ? { run_id: key.runId, call_id: key.callId } : {}),
   }
@@ -244,7 +261,8 @@ async function effect(
                                     when $6 then coalesce(completed_at, clock_timestamp()) end,
                 updated_at = clock_timestamp()
           where id = $2 and user_id = $1
-         returning id as task_id, title, description, ${iso('updated_at')} as updated_at`,
+         returning id as task_id, title, description, ${iso('updated_at')} as updated_at,
+                   completed_at is not null as completed, ${iso('created_at')} as created_at, ${iso('completed_at')} as completed_at`,
         [
           userId,
           call.taskId ?? null,
@@ -254,7 +272,9 @@ async function effect(
           call.completed ?? null,
         ],
       )
-      return rows[0] ? { success: true, ...rows[0] } : missing(sql, userId, hint)
+      if (!rows[0]) return missing(sql, userId, hint)
+      const { completed, created_at, completed_at, ...task } = rows[0]
+      return { success: true, ...task, rest: { completed, created_at, completed_at } }
     }
     default:
       return call satisfies never

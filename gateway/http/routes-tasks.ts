@@ -11,9 +11,7 @@ import {
   KeyConflict,
   listTasks,
   type TaskRequest,
-  type TaskView,
   type ToolResult,
-  taskColumns,
 } from '#engine/assistant/tasks.ts'
 import { type TaskStatus, type ToolFailure, taskStatuses } from '#engine/assistant/tools.ts'
 import type { Log } from '#engine/ops/log.ts'
@@ -60,15 +58,6 @@ export function taskRoutes(deps: { db: Db; log: Log }): RouteSpec[] {
     })
     if (isFailure(result)) throw refusalOf(result)
     return result
-  }
-
-  async function view(id: string, userId: string): Promise<TaskView> {
-    const { rows } = await db.query<TaskView>(`select ${taskColumns} from task where id = $1 and user_id = $2`, [
-      id,
-      userId,
-    ])
-    if (!rows[0]) throw notFound('There is no such task.')
-    return rows[0]
   }
 
   return [
@@ -134,17 +123,20 @@ export function taskRoutes(deps: { db: Db; log: Log }): RouteSpec[] {
         completed: Type.Optional(Type.Boolean()),
       }),
       bodyExample: { completed: true },
-      answers: { 200: { schema: s.Task, example: exampleTask, doc: 'As it is now.' } },
+      answers: { 200: { schema: s.Task, example: exampleTask, doc: 'As it is then.' } },
       refusals: [404, 409],
       async handle(c) {
         const { title, description, completed } = c.body
-        await run(c, 'update_task', {
+        const made = await run(c, 'update_task', {
           task_id: c.params.id,
           ...(title === undefined ? {} : { title }),
           ...(description === undefined ? {} : { description: description ?? '' }),
           ...(completed === undefined ? {} : { completed }),
         })
-        return { status: 200, body: await view(c.params.id, c.principal.userId) }
+        if (!('updated_at' in made) || !made.rest) throw new Error('update_task gave no task')
+        const { task_id, title: newTitle, description: newDescription, updated_at, rest } = made
+        const body = { id: task_id, title: newTitle, description: newDescription, updated_at, ...rest }
+        return { status: 200, body }
       },
     }),
     route({

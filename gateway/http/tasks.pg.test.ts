@@ -90,7 +90,15 @@ test('1 an Idempotency-Key that comes again gives the first answer, whatever bec
   const key = { 'idempotency-key': 'gone' }
   const first = await as(ana, 'POST', '/tasks', { title: ' gone ', description: 'soon' }, key)
   assert.deepEqual(first.body, (await as(ana, 'GET', '/tasks?query=gone')).body.items[0])
-  await as(ana, 'DELETE', `/tasks/${first.body.id}`)
+  const path = `/tasks/${first.body.id}`
+  const change = { completed: true, description: 'now' }
+  const changed = await as(ana, 'PATCH', path, change, { 'idempotency-key': 'change' })
+  assert.deepEqual([changed.body.completed, changed.body.created_at], [true, first.body.created_at])
+  assert.deepEqual(changed.body, (await as(ana, 'GET', '/tasks?query=gone')).body.items[0])
+  await as(ana, 'PATCH', path, { title: 'changed again' })
+  assert.deepEqual((await as(ana, 'PATCH', path, change, { 'idempotency-key': 'change' })).body, changed.body)
+  await as(ana, 'DELETE', path)
+  assert.deepEqual((await as(ana, 'PATCH', path, change, { 'idempotency-key': 'change' })).body, changed.body)
   const again = await as(ana, 'POST', '/tasks', { title: ' gone ', description: 'soon' }, key)
   assert.deepEqual([again.status, again.body], [201, first.body])
 })
