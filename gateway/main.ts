@@ -82,7 +82,6 @@ async function run(config: Config, log: Log): Promise<void> {
   // --- accounts ------------------------------------------------------------------------------------------------------
   const auth = await openAuth({ db, clock, config, log })
   const { tokens, sessions, revocation } = auth
-  const limiter = createLimiter({ clock, metrics, scale: config.RATE_LIMIT_SCALE })
   const origins = createOrigins(config)
 
   // --- sockets -------------------------------------------------------------------------------------------------------
@@ -93,6 +92,8 @@ async function run(config: Config, log: Log): Promise<void> {
     config.REDIS_URL === ''
       ? createMemoryStore(clock, softOptions)
       : createRedisStore({ url: config.REDIS_URL, log, metrics }, softOptions)
+  const share = config.REDIS_URL === '' ? {} : { share: store }
+  const limiter = createLimiter({ clock, metrics, scale: config.RATE_LIMIT_SCALE, ...share })
   const engine = createEngineClient({
     clock,
     log,

@@ -311,6 +311,11 @@ export const presenceRecheckMs = 60_000
 export const lastSeenKeysMax = 100_000
 /** A hung store must cost nobody more than this, once. */
 export const softCommandMs = 150
+/** Each gateway says so often that it is there; one that did not for so long shares no rates any more. */
+export const gatewayBeatMs = 5000
+export const gatewayTtlMs = 15_000
+/** What all gateways may grant of a rate before they have told each other, as a share of it. */
+export const rateUntoldShare = 0.2
 /** After a failed command none is tried for this long. */
 export const softBreakerMs = 1000
 

@@ -69,6 +69,9 @@ export function createMemoryStore(clock: Pick<Clock, 'now' | 'mono'>, { ttlMs, s
     async presence(userIds) {
       return new Map(userIds.map(id => [id, stateOf(id)]))
     },
+    // There is no other gateway.
+    spend: async () => undefined,
+    gateways: 1,
     onPresence: listener => void presenceListeners.push(listener),
     onEvicted: listener => void evictionListeners.push(listener),
     async close() {

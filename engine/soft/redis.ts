@@ -3,10 +3,11 @@
  * step, one channel for changes. Every command has 150 ms; after a failure none is tried for a moment.
  * Refuses to hold anything whose loss would matter.
  */
+import { createHash, randomUUID } from 'node:crypto'
 import { Redis } from 'ioredis'
 import type { Log } from '#engine/ops/log.ts'
 import type { Metrics } from '#engine/ops/metrics.ts'
-import { presenceBeatMs, softBreakerMs, softCommandMs } from '#protos/limits.ts'
+import { gatewayBeatMs, gatewayTtlMs, presenceBeatMs, softBreakerMs, softCommandMs } from '#protos/limits.ts'
 import { type PresenceState, type SoftOptions, type SoftStore, unknownPresence } from './store.ts'
 
 export interface RedisStoreDeps {
@@ -57,6 +58,21 @@ return redis.call('zcard', KEYS[1])`
 const lookLua = `${nowLua}
 return {redis.call('zcount', KEYS[1], now - ARGV[2], '+inf'), redis.call('get', KEYS[3]) or '', now}`
 
+const gatewaysKey = 'parley:gateways'
+const gatewaysLua = `${nowLua}
+redis.call('zadd', KEYS[1], now, ARGV[1])
+redis.call('zremrangebyscore', KEYS[1], '-inf', now - ARGV[2])
+redis.call('pexpire', KEYS[1], ARGV[2])
+return redis.call('zcard', KEYS[1])`
+/** The key lives as long as its stretch. */
+const spendLua = `
+local total = redis.call('incrby', KEYS[1], ARGV[1])
+local rest = redis.call('pttl', KEYS[1])
+if rest < 0 then redis.call('pexpire', KEYS[1], ARGV[2]) rest = tonumber(ARGV[2]) end
+return {total, rest}`
+/** Whose rate it is may be an address or an e-mail: only a digest leaves the process. */
+const rateKeyOf = (rate: string) => `parley:rate:${createHash('sha256').update(rate).digest('base64url').slice(0, 22)}`
+
 type Notice = { presence: string; state: PresenceState } | { evicted: string }
 
 export function createRedisStore(deps: RedisStoreDeps, { ttlMs, socketsMax }: SoftOptions): SoftStore {
@@ -105,6 +121,16 @@ export function createRedisStore(deps: RedisStoreDeps, { ttlMs, socketsMax }: So
       return undefined
     }
   }
+
+  const self = randomUUID()
+  /** Not known yet: there are several, or there would be no Redis. */
+  let gateways = 2
+  const count = () =>
+    attempt(async () => {
+      gateways = Math.max(1, Number(await redis.eval(gatewaysLua, 1, gatewaysKey, self, gatewayTtlMs)))
+    })
+  const counting = setInterval(() => void count(), gatewayBeatMs).unref()
+  redis.on('ready', () => void count())
 
   function publish(notice: Notice): Promise<unknown> {
     return redis.publish(channel, JSON.stringify(notice))
@@ -159,9 +185,22 @@ export function createRedisStore(deps: RedisStoreDeps, { ttlMs, socketsMax }: So
       })
       return found ?? new Map(userIds.map(id => [id, unknownPresence]))
     },
+    async spend(rate, granted, ms) {
+      const found = await attempt(async () => {
+        const key = rateKeyOf(rate)
+        return (await redis.eval(spendLua, 1, key, granted, Math.ceil(ms))) as [total: number, restMs: number]
+      })
+      return found && { total: found[0], restMs: found[1] }
+    },
+    get gateways() {
+      return gateways
+    },
     onPresence: listener => void presenceListeners.push(listener),
     onEvicted: listener => void evictionListeners.push(listener),
     async close() {
+      clearInterval(counting)
+      // Who leaves properly leaves its share of the rates at once.
+      await redis.zrem(gatewaysKey, self).catch(() => {})
       redis.disconnect()
       subscriber.disconnect()
     },

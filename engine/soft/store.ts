@@ -1,5 +1,5 @@
 /**
- * The soft store by contract: who is here, and how many sockets each user has. It may be lost at any moment; then answers
+ * The soft store by contract: who is here, how many sockets each user has, and what all gateways granted of a rate. It may be lost at any moment; then answers
  * are `unknown` and nothing that was acked is touched. Redis and memory pass the same suite (soft.contract.ts).
  */
 
@@ -22,6 +22,13 @@ export interface SoftStore {
   onPresence(listener: (userId: string, state: PresenceState) => void): void
   /** A socket is beyond the most that a user may have, the oldest first; told wherever it is. */
   onEvicted(listener: (socket: string) => void): void
+  /**
+   * Adds what was granted here to what all gateways granted of this rate in its stretch of `ms`, which begins with the first
+   * of them. Undefined: nobody knows what others granted.
+   */
+  spend(rate: string, count: number, ms: number): Promise<{ total: number; restMs: number } | undefined>
+  /** How many gateways share rates, this one included, by the last that was known. */
+  readonly gateways: number
   close(): Promise<void>
 }
 

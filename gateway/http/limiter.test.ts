@@ -3,7 +3,7 @@ import { test } from 'node:test'
 import fc from 'fast-check'
 import { systemClock } from '#engine/ops/clock.ts'
 import { openMetrics } from '#engine/ops/metrics.ts'
-import { createLimiter } from './limiter.ts'
+import { createLimiter, type LimitName, type RateShare, rates } from './limiter.ts'
 import { freshMeter, scaledRule, takeOne } from './meter.ts'
 import { addressKey } from './origin.ts'
 
@@ -115,6 +115,77 @@ test('S22 questions are limited by person, hour and conversation; a refusal take
   assert.deepEqual(limiter.takeSend('ann', 'other'), { waitMs: 58 * minute, limit: 'ai_user_hour' })
   now = 60 * minute
   assert.equal(limiter.takeSend('ann', 'other').waitMs, 0)
+})
+
+/** What two gateways have told, as a store keeps it: a stretch begins with the first who tells. */
+function twoGateways() {
+  const world = { now: 0, isAway: false, spends: 0 }
+  const stretches = new Map<string, { total: number; until: number }>()
+  const share: RateShare = {
+    gateways: 2,
+    async spend(rate, count, ms) {
+      if (world.isAway) return undefined
+      world.spends++
+      const known = stretches.get(rate)
+      const stretch = known && known.until > world.now ? known : { total: 0, until: world.now + ms }
+      stretch.total += count
+      stretches.set(rate, stretch)
+      return { total: stretch.total, restMs: stretch.until - world.now }
+    },
+  }
+  const clock = { ...systemClock, mono: () => world.now }
+  const open = () => createLimiter({ clock, metrics: openMetrics(), scale: 1, share })
+  return { world, gateways: [open(), open()] as const }
+}
+const told = () => new Promise(setImmediate)
+
+test('P13 two gateways at ten times a rate grant a fifth more at most; without the store each its half', async () => {
+  for (const limit of ['rest_user', 'login_account', 'ai_user_hour', 'ai_user', 'rest_address'] as LimitName[]) {
+    const { count, ms } = rates[limit]
+    const { world, gateways } = twoGateways()
+    const stretches = async (n: number) => {
+      const granted = Array.from({ length: n }, () => [0, 0])
+      const from = world.now
+      for (let i = 0; i < n * count * 10; i++) {
+        world.now = from + Math.floor((i * ms) / (count * 10))
+        for (const [g, gateway] of gateways.entries()) {
+          if (gateway.take(limit, 'ann') === 0) granted[Math.floor((world.now - from) / ms)]![g]!++
+        }
+        await told()
+      }
+      world.now = from + n * ms
+      return granted
+    }
+    for (const [a, b] of await stretches(4)) {
+      const sum = a! + b!
+      assert.ok(sum <= count * 1.2 + 2 && sum >= count * 0.8 - 1, `${limit}: ${a} + ${b} of ${count}`)
+    }
+    assert.ok(world.spends <= 4 * 30, `${limit} was told ${world.spends} times`)
+    world.isAway = true
+    world.now += ms
+    for (const sides of await stretches(3)) {
+      for (const side of sides) assert.ok(side <= Math.floor(count / 2) + 1, `${limit} alone: ${sides} of ${count}`)
+    }
+    world.isAway = false
+    world.now += 2 * ms
+    await stretches(1)
+    for (const [a, b] of await stretches(2)) assert.ok(a! + b! <= count * 1.2 + 2, `${limit} again: ${a} + ${b}`)
+  }
+})
+
+test('P13 one gateway that is asked alone grants the whole rate, and a wait as long as told is enough', async () => {
+  const { world, gateways } = twoGateways()
+  const [one, other] = gateways
+  for (let i = 0; i < 100; i++, world.now += 10, await told()) assert.equal(one.take('rest_user', 'ann'), 0, String(i))
+  const waitMs = one.take('rest_user', 'ann')
+  assert.ok(waitMs > 0 && waitMs <= minute)
+  // The other has heard of nothing yet; it learns with the first tenth that it grants.
+  let more = 0
+  for (; other.take('rest_user', 'ann') === 0; await told()) more++
+  assert.ok(more <= 10, `${more} more`)
+  const wait = Math.max(other.take('rest_user', 'ann'), waitMs)
+  world.now += wait
+  assert.deepEqual([one.take('rest_user', 'ann'), other.take('rest_user', 'ann')], [0, 0])
 })
 
 test('S11 addresses are limited by IPv4 or by /64', () => {

@@ -35,15 +35,34 @@ export function scaledRule({ count, ms, burst }: Rule, scale: number): Rule {
   }
 }
 
+/** What others granted of the same rate, as far as it is known, and when their stretch is over. */
+export interface Others {
+  used: number
+  until: number
+}
+
 /** Takes one. `waitMs` is 0 when granted, else the time after which one call will be: the meter then stays as it was. */
-export function takeOne(meter: Meter, rule: Rule, now: number): { meter: Meter; waitMs: number } {
+export function takeOne(
+  meter: Meter,
+  rule: Rule,
+  now: number,
+  others: Others = { used: 0, until: 0 },
+): { meter: Meter; waitMs: number } {
   const isOver = now - meter.from >= rule.ms
   const from = isOver ? now : meter.from
   const used = isOver ? 0 : meter.used
   const perMs = rule.count / rule.ms
   const burst = rule.burst ?? rule.count
   const tokens = Math.min(burst, meter.tokens + Math.max(0, now - meter.at) * perMs)
-  const stretchMs = used < rule.count ? 0 : from + rule.ms - now
+  const theirs = now < others.until ? others.used : 0
+  const mine = from + rule.ms
+  // Full: one is free when the stretch ends that leaves room, ours or theirs, the earlier if either does.
+  const freeAt = Math.min(
+    used < rule.count ? others.until : Number.POSITIVE_INFINITY,
+    theirs < rule.count || mine >= others.until ? mine : Number.POSITIVE_INFINITY,
+    Math.max(mine, others.until),
+  )
+  const stretchMs = used + theirs < rule.count ? 0 : freeAt - now
   // A hair below one is one: summed fractions must not make an honest wait fall short.
   const burstMs = rule.burst === undefined || tokens >= 1 - 1e-9 ? 0 : (1 - tokens) / perMs
   const waitMs = Math.ceil(Math.max(stretchMs, burstMs))
