@@ -100,6 +100,7 @@ export class Person {
     await this.page.getByRole('button', { name: 'New conversation' }).click()
     await this.page.getByRole('menuitem', { name: 'Ask the assistant' }).click()
     await this.page.getByText('Ask anything.').waitFor()
+    await this.page.getByText('goes to the language model').first().waitFor()
   }
 
   async group(title: string, other: Person): Promise<void> {
