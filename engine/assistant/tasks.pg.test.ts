@@ -7,6 +7,7 @@ import { type Database, openOrm } from '#engine/storage/orm.ts'
 import { type TestDatabase, testDatabase } from '#load/kit/postgres.ts'
 import { recordCall } from './fixtures/recorded-call.ts'
 import { createTasks, KeyConflict, type TaskRequest, type Tasks, type ToolResult } from './tasks.ts'
+import { canonicalHash } from './tools.ts'
 
 let database: TestDatabase
 let gateway: Database
@@ -218,9 +219,11 @@ test('K-11 every execution leaves one record with user, tool and time', async ()
   await run('complete_task', { task_id: id })
   await run('nonsense', {})
   const { rows } = await owner.pool.query(
-    'select action from audit where actor_id = $1 and at is not null order by at',
+    `select action, detail ->> 'arguments_hash' as hash from audit where actor_id = $1 and at is not null order by at`,
     [ana],
   )
+  // Of the exact arguments, whatever the order of their keys; never the texts.
+  assert.equal(rows[2].hash, canonicalHash('complete_task', { task_id: id }).toString('hex'))
   assert.deepEqual(
     rows.map(r => r.action),
     ['tool.add_task', 'tool.list_tasks', 'tool.complete_task', 'tool.nonsense'],

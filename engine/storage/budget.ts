@@ -69,6 +69,7 @@ export function createBudget(deps: {
       const allLeft = allMax > 0 ? Math.max(0, allMax - allUsed) : Number.POSITIVE_INFINITY
       const scope = userLeft < tokens ? 'user' : 'all'
       metrics.parley_budget_refusals_total.inc({ scope })
+      log.info('a turn was refused for the tokens of the day', { userId, messageId: runId, code: scope, count: tokens })
       return { isGranted: false, scope, left: Math.min(userLeft, allLeft), resetsInMs: Math.ceil(resetsInMs) }
     },
 

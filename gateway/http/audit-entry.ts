@@ -14,6 +14,16 @@ export function auditEntryOf(actorId: string, command: Command, requestId: strin
         targetType: 'member',
         targetId: `${command.conversationId}/${command.userId}`,
       }
+    case 'conversation.update':
+      // Who may allow what the assistant does; a title is nobody's right.
+      if (command.toolPolicy === undefined) return undefined
+      return {
+        action: `tool_policy.${command.toolPolicy}`,
+        actorId,
+        requestId,
+        targetType: 'conversation',
+        targetId: command.conversationId,
+      }
     case 'conversation.delete':
       return { action: command.type, actorId, requestId, targetType: 'conversation', targetId: command.conversationId }
     case 'block.set':

@@ -382,6 +382,9 @@ test('S17 membership, roles, deletion and blocks leave one record each, repetiti
   await as(actor, 'POST', members, { username: 'cyd' })
   await as(actor, 'PATCH', `${members}/${cyd.id}`, { role: 'admin' })
   await as(actor, 'DELETE', `${members}/${cyd.id}`)
+  await as(actor, 'PATCH', `/conversations/${id}`, { title: 'No right of anybody' })
+  await as(actor, 'PATCH', `/conversations/${id}`, { tool_policy: 'members' })
+  await as(actor, 'PATCH', `/conversations/${id}`, { tool_policy: 'members' })
   await as(actor, 'POST', '/blocks/eve')
   await as(actor, 'POST', '/blocks/eve')
   await as(actor, 'DELETE', '/blocks/eve')
@@ -391,6 +394,7 @@ test('S17 membership, roles, deletion and blocks leave one record each, repetiti
     'member.add',
     'member.role',
     'member.remove',
+    'tool_policy.members',
     'block',
     'unblock',
     'conversation.delete',
