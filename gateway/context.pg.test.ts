@@ -1,4 +1,4 @@
-/** What the model saw for an answer, as whoever asked can read it, on real processes: compared with what really went upstream. */
+/** What the model saw for an answer, and what a turn that broke off had done, as whoever asked can read it, on real processes. */
 import assert from 'node:assert/strict'
 import { randomUUID } from 'node:crypto'
 import { after, before, test } from 'node:test'
@@ -54,4 +54,22 @@ test('I-13 what the model was shown is told to whoever asked, and to nobody else
   const first = events.items.find((f: { seq: number }) => f.seq === anas).messageId as string
   assert.equal((await read(ana, first)).status, 404)
   assert.equal((await read(ana, randomUUID())).status, 404)
+})
+
+test('J-05 a turn whose model failed after a tool had acted is answered with what was done; before that it is 503', async () => {
+  const user = await stack.user('cut')
+  model.script([[{ name: 'add_task', args: { title: 'milk' } }]], 1)
+  const body = { message: 'add milk', client_message_id: randomUUID() }
+  const answer = await user.rest('POST', `/api/${user.id}/chat`, body)
+  assert.equal(answer.status, 200, JSON.stringify(answer.body))
+  const [call] = answer.body.tool_calls
+  assert.deepEqual(
+    [answer.body.response, call.tool_name, call.status, call.result.title],
+    ['', 'add_task', 'success', 'milk'],
+  )
+  const again = await user.rest('POST', `/api/${user.id}/chat`, body)
+  assert.deepEqual([again.status, again.body], [200, answer.body])
+  assert.equal((await user.rest('GET', '/tasks')).body.items.length, 1)
+  model.script([], 0)
+  assert.equal((await user.rest('POST', `/api/${user.id}/chat`, { message: 'and eggs' })).status, 503)
 })

@@ -256,7 +256,8 @@ async function whole(turns: ChatTurns, usage: Usage, question: Question): Promis
         1000,
       )
     }
-    if (end?.finish === 'failed' && end.content === '') {
+    // Where a tool has done something the request was no failure: sent again it would be done again.
+    if (end?.finish === 'failed' && end.content === '' && !calls.some(call => call.status === 'success')) {
       const refusal = await usage.refusalOf(question.userId, answerId)
       if (refusal) throw refusal
       const details = { conversation_id: conversationId, message_id: answerId }

@@ -16,14 +16,15 @@ export interface Asked {
 export interface ScriptedModel {
   /** For OPENAI_BASE_URL. */
   url: string
-  /** Of the next turn; what was asked before is forgotten. */
-  script(rounds: ScriptedCall[][]): void
+  /** Of the next turn; what was asked before is forgotten. `refusedRound`: this one is answered 400. */
+  script(rounds: ScriptedCall[][], refusedRound?: number): void
   readonly asked: Asked[]
   close(): Promise<void>
 }
 
 export async function scriptedModel(): Promise<ScriptedModel> {
   let script: ScriptedCall[][] = []
+  let refused: number | undefined
   let asked: Asked[] = []
   const server = createServer((request, response) => {
     const pieces: Buffer[] = []
@@ -32,6 +33,7 @@ export async function scriptedModel(): Promise<ScriptedModel> {
       const body = JSON.parse(Buffer.concat(pieces).toString())
       asked.push(body)
       const round = body.messages.filter((m: { role: string; tool_calls?: unknown }) => m.tool_calls).length
+      if (round === refused) return void response.writeHead(400).end('{"error":{"message":"no"}}')
       const calls = script[round] ?? []
       response.writeHead(200, { 'content-type': 'text/event-stream' })
       const send = (delta: object, finish_reason: string | null = null) =>
@@ -60,8 +62,9 @@ export async function scriptedModel(): Promise<ScriptedModel> {
   await once(server, 'listening')
   return {
     url: `http://127.0.0.1:${(server.address() as AddressInfo).port}/v1`,
-    script(rounds) {
+    script(rounds, refusedRound) {
       script = rounds
+      refused = refusedRound
       asked = []
     },
     get asked() {
