@@ -1,9 +1,23 @@
 /**
  * Somebody at a browser: opens the app, does what people do, reads what is on screen. Watches the page all the while for
- * errors, policy violations, dialogs and requests that leave the server; the suite fails on any of them.
+ * errors, policy violations, dialogs, requests that leave the server and those that no document names; the suite fails on any of them.
  */
 import assert from 'node:assert/strict'
 import type { Browser, BrowserContext, BrowserContextOptions, Locator, Page } from 'playwright-core'
+
+/** The documented requests of a server, each as a pattern of `METHOD /path`. */
+let documented: Promise<RegExp[]> | undefined
+
+async function documentedAt(url: string): Promise<RegExp[]> {
+  const { paths } = (await (await fetch(`${url}/docs/openapi.json`)).json()) as {
+    paths: Record<string, Record<string, unknown>>
+  }
+  return Object.entries(paths).flatMap(([path, operations]) =>
+    Object.keys(operations).map(
+      method => new RegExp(`^${method.toUpperCase()} (/api)?${path.replace(/\{[^}]+\}/g, '[^/]+')}$`),
+    ),
+  )
+}
 
 export const password = 'correct horse battery'
 
@@ -24,6 +38,7 @@ export class Person {
   }
 
   static async open(browser: Browser, url: string, name: string, options: BrowserContextOptions = {}): Promise<Person> {
+    await (documented ??= documentedAt(url))
     const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, ...options })
     const person = new Person(name, url, context, undefined as unknown as Page)
     context.on('page', page => person.#watch(page))
@@ -167,8 +182,14 @@ export class Person {
       void dialog.dismiss()
     })
     page.on('request', request => {
-      const { host, protocol } = new URL(request.url())
+      const { host, pathname, protocol } = new URL(request.url())
       if (host !== origin && !['data:', 'blob:'].includes(protocol)) problem(`request to ${request.url()}`)
+      // J-10: what the app asks of the server anybody can ask, by the document.
+      if (host !== origin || !['fetch', 'xhr'].includes(request.resourceType())) return
+      const asked = `${request.method()} ${pathname}`
+      void documented?.then(known => {
+        if (!known.some(pattern => pattern.test(asked))) problem(`not in the document: ${asked}`)
+      })
     })
     page.on('websocket', socket => {
       if (new URL(socket.url()).host !== origin) problem(`socket to ${socket.url()}`)

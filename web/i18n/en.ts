@@ -279,7 +279,8 @@ export const en = {
   'people.leaveYes': 'Leave',
   'people.lastOwner': 'You own this group, so you can’t leave it yet.',
   'people.you': '{name} (you)',
-  'people.assistant': 'Takes part when somebody writes @assistant. What was said here lately then goes to a language model.',
+  'people.assistant':
+    'Takes part when somebody writes @assistant. What was said here lately then goes to a language model.',
   'line.reconnecting': 'Reconnecting',
   'line.offline': 'You’re offline. What you write is sent when you’re back.',
   'line.retry': 'Try now',
