@@ -15,6 +15,8 @@ const gapMs = 20
 const startEveryMs = 37
 /** Of the turns that come before those that are measured. */
 const warmTokens = 150
+/** After what came before, so that its garbage is no part of what is measured. */
+const calmMs = 3000
 
 interface Size {
   rooms: number
@@ -63,6 +65,7 @@ async function makeRooms({ product, tokens }: Stage, { rooms, watchers }: Size):
 }
 
 async function pass(stage: Stage, watchers: Watchers, seats: Seat[], size: Size, isSlow: boolean): Promise<Pass> {
+  await sleep(calmMs)
   const before = cpuOf(stage)
   const runs = new Map<string, string>()
   for (let r = 0; r < size.rooms; r++) {
@@ -147,6 +150,7 @@ async function tokenByToken(
       return runs
     }
     await wave(Math.min(size.tokens, warmTokens))
+    await sleep(calmMs)
     const before = cpuMs(child.pid)
     const runs = await wave(size.tokens)
     const cpu = cpuMs(child.pid) - before
