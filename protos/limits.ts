@@ -124,8 +124,14 @@ export const mailboxLettersPerSenderMax = 256
 export const earlyCommandsMax = 1024
 export const mailboxBytesMax = 8 * 1024 * 1024
 export const mailboxBytesPerWorkerMax = 64 * 1024 * 1024
-/** A waiting time above which new sends are refused while statements complete. */
+/** A waiting time above which new sends are refused while statements complete, */
 export const admissionWaitMsMax = 200
+/** once it stood for so long: a burst is stored before a refused send would be back. At twice the capacity this is 0.7 % of a minute. */
+export const admissionStandsMs = 250
+/** So long without such a wait, and the next one is a burst again. */
+export const admissionCalmMs = 1000
+/** What waited while shards had no owner comes in one go: about as long as the longest takeover of a killed process may take. */
+export const admissionTakeoverMs = 3000
 export const batchRowsMax = 256
 export const batchBytesMax = 256 * 1024
 /** From the start of a statement that carried several conversations to the start of the next, unless many wait already. */

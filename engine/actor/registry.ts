@@ -25,6 +25,7 @@ import {
 } from '#protos/limits.ts'
 import { shardOf } from '#protos/shard.ts'
 import { Actor } from './actor.ts'
+import { Admission } from './admission.ts'
 import { Backlog } from './backlog.ts'
 import type { Context } from './context.ts'
 import { Interpreter } from './interpreter.ts'
@@ -93,6 +94,7 @@ export function createRegistry(deps: RegistryDeps): Registry {
   const actors = new Map<string, Actor>()
   const timers = openTimers(clock, error => log.error('a timer of an actor failed', { err: error }))
   const reads = openReads({ directory, timers, clock, log })
+  const admission = new Admission()
   const leftovers = new Leftovers({ clock, log, directory, isOwned: shard => deps.epochOf(shard) !== undefined })
   /** Shards that are about to move. */
   const hushed = new Set<number>()
@@ -148,11 +150,8 @@ export function createRegistry(deps: RegistryDeps): Registry {
     context.letters.answer(place, to, { ...frame, ...errorFields(failure) })
   }
 
-  /** Whether what waits before this letter takes too long, judged only while statements complete. */
-  function isTooSlow(): boolean {
-    const rate = journal.rowsPerSecond()
-    if (rate === undefined || rate <= 0) return false
-    return (context.tally.letters / rate) * 1000 > admissionWaitMsMax
+  function isTooMuch(): boolean {
+    return admission.refuses(context.tally.letters, journal.rowsPerSecond(), clock.mono())
   }
 
   async function flush(): Promise<void> {
@@ -271,7 +270,7 @@ export function createRegistry(deps: RegistryDeps): Registry {
       }
       const { frame } = parsed
       if (frame.requestId !== undefined) to.requestId = frame.requestId
-      if (isOrdered(frame.type) && isTooSlow()) {
+      if (isOrdered(frame.type) && isTooMuch()) {
         refuser.overloaded(delivery, 'OVERLOADED', admissionWaitMsMax)
         return true
       }
@@ -297,6 +296,7 @@ export function createRegistry(deps: RegistryDeps): Registry {
 
     async adopt(shards) {
       const come = new Set(shards)
+      admission.took(clock.mono())
       for (const actor of actors.values()) if (come.has(actor.shard)) actor.refresh()
       leftovers.came(shards)
       let pause = 50
