@@ -209,6 +209,8 @@ export const observeAnyMs = 8000
 /** A round of the observer's own that comes later than this after the last starts its observations again. */
 export const observeGapMsMax = 2000
 export const mapPollMs = 1000
+/** After its start a spare thread loads the modules of its task. */
+export const spareLoadMs = 1500
 export const workerStallMs = 2000
 export const workerBeatMs = 100
 /** Anyone but the computed owner waits this long before claiming an ownerless shard. */

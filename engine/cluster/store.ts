@@ -7,7 +7,7 @@ import type { Client } from 'pg'
 import type { Clock } from '#engine/ops/clock.ts'
 import type { Config } from '#engine/ops/config.ts'
 import type { Log } from '#engine/ops/log.ts'
-import { type Database, openOrm } from '#engine/storage/orm.ts'
+import { type Connections, openConnections } from '#engine/storage/connections.ts'
 import * as ownership from '#engine/storage/ownership.ts'
 import { noticeRouteMap, watchRouteMap } from '#engine/storage/route-map.ts'
 import { commitTimerMs } from '#protos/limits.ts'
@@ -23,10 +23,9 @@ export interface OwnershipDatabase extends OwnershipStore {
 
 /** Waits for a database that is away. */
 export async function openOwnershipStore(config: Config, log: Log, clock: Clock): Promise<OwnershipDatabase> {
-  const database = await openOrm({
+  const database = await openConnections({
     url: config.DATABASE_URL,
     role: 'parley_engine',
-    poolMax: 2,
     name: 'parley-engine-main',
     pooler: config.DATABASE_POOLER,
     waitMs: Number.POSITIVE_INFINITY,
@@ -93,7 +92,6 @@ export async function openOwnershipStore(config: Config, log: Log, clock: Clock)
     watch: changed => watchRouteMap(() => database.connect(), log, changed),
     async close() {
       await Promise.all([renewals.close(), changes.close()])
-      await database.close()
     },
   }
 }
@@ -103,7 +101,7 @@ const pruneEveryMs = 3_600_000
 type Lane = (<T>(job: (at: Client) => Promise<T>) => Promise<T>) & { close(): Promise<void> }
 
 /** One connection, opened when needed; jobs run one after another. */
-function openLane(database: Database): Lane {
+function openLane(database: Connections): Lane {
   let client: Client | undefined
   let last: Promise<unknown> = Promise.resolve()
   const one = async <T>(job: (at: Client) => Promise<T>): Promise<T> => {

@@ -3,10 +3,12 @@
  * badly, takes its thread with it. A thread that served once never serves a second task, whatever it left open.
  */
 import { channel } from 'node:diagnostics_channel'
+import { spareLoadMs } from '#protos/limits.ts'
 
-// A spare thread waits with the modules of its task loaded, so that a replacement serves at once. A module that cannot be
-// loaded fails the task, which says so, not the thread, which could not.
-await import(process.argv[2]!).catch(() => undefined)
+// A spare thread waits with the modules of its task loaded, so that a replacement serves at once. It loads them when the
+// others serve: a process that starts while another takes over its shards must not take the cores from it for longer than
+// it has to. A module that cannot be loaded fails the task, which says so, not the thread, which could not.
+setTimeout(() => import(process.argv[2]!).catch(() => undefined), spareLoadMs).unref()
 
 /** Tells a module that was preloaded into this thread which worker it became. */
 const threadStarted = channel('parley:thread')

@@ -6,9 +6,10 @@ import { after, before, test } from 'node:test'
 import { silentLog } from '#engine/ops/log.ts'
 import { type TestDatabase, testDatabase } from '#load/kit/postgres.ts'
 import { dumpSchema } from '#load/kit/schema-dump.ts'
+import { isAway } from './connections.ts'
 import { User } from './entities.ts'
 import { migrate } from './migrate.ts'
-import { type Database, isAway, openOrm } from './orm.ts'
+import { type Database, openOrm } from './orm.ts'
 
 let database: TestDatabase
 let admin: Database

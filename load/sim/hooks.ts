@@ -19,6 +19,7 @@ const files = new Map([
   ['engine/ops/metrics.ts', 'metrics.ts'],
   ['engine/ops/thread-health.ts', 'thread-health.ts'],
   ['engine/storage/orm.ts', 'orm.ts'],
+  ['engine/storage/connections.ts', 'orm.ts'],
   ['engine/assistant/provider.ts', 'provider.ts'],
 ])
 

@@ -1,5 +1,5 @@
 /**
- * engine/storage/orm.ts and the driver under it, against the simulated server: clients with the driver's own habits (one
+ * engine/storage/orm.ts, connections.ts and the driver under them, against the simulated server: clients with the driver's own habits (one
  * statement after another, a query timer, errors and ends as events) and a pool of them. Refuses to read SQL.
  */
 import { EventEmitter } from 'node:events'
@@ -218,7 +218,7 @@ class Pool extends EventEmitter {
   }
 }
 
-export async function openOrm(options: { poolMax?: number; waitMs?: number; url: string }) {
+export async function openConnections(options: { waitMs?: number }) {
   const { now } = kernel()
   for (let pause = 50; ; pause = Math.min(1000, pause * 2)) {
     try {
@@ -231,22 +231,16 @@ export async function openOrm(options: { poolMax?: number; waitMs?: number; url:
       await new Promise(go => setTimeout(go, pause))
     }
   }
-  const pool = new Pool(options.poolMax ?? 4)
-  return {
-    orm: undefined,
-    pool,
-    url: options.url,
-    role: undefined,
-    named: true,
-    connect: async (extra: Options = {}) => {
-      const client = new Client(extra)
-      await client.connect()
-      return client
-    },
-    close: () => pool.end(),
+  const connect = async (extra: Options = {}) => {
+    const client = new Client(extra)
+    await client.connect()
+    return client
   }
+  return { config: {}, role: undefined, connect }
 }
 
-export function isAway(): boolean {
-  return true
+export async function openOrm(options: { poolMax?: number; waitMs?: number; url: string }) {
+  const { role, connect } = await openConnections(options)
+  const pool = new Pool(options.poolMax ?? 4)
+  return { orm: undefined, pool, url: options.url, role, named: true, connect, close: () => pool.end() }
 }
