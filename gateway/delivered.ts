@@ -1,15 +1,22 @@
 /**
  * The highest event of others written to a user's sockets, told to the owner at most once a second per user and
- * conversation. Refuses to keep what was told.
+ * conversation; a moment later while many sends wait for their owners. Refuses to keep what was told.
  */
 import type { EngineClient } from '#engine/client/port.ts'
 import type { Clock } from '#engine/ops/clock.ts'
+import { deliveredEveryMs, yieldLettersMin, yieldMsMax } from '#protos/limits.ts'
+
+interface Deps {
+  clock: Clock
+  engine: Pick<EngineClient, 'command' | 'pending'>
+}
 
 export class Delivered {
   #dirty = new Map<string, Map<string, number>>()
-  #deps: { clock: Clock; engine: Pick<EngineClient, 'command'> }
+  #yielded = 0
+  readonly #deps: Deps
 
-  constructor(deps: { clock: Clock; engine: Pick<EngineClient, 'command'> }) {
+  constructor(deps: Deps) {
     this.#deps = deps
   }
 
@@ -23,6 +30,9 @@ export class Delivered {
     const { clock, engine } = this.#deps
     const dirty = this.#dirty
     if (dirty.size === 0) return
+    // A wave of sends to thousands of conversations is followed by one of receipts: behind it, not within.
+    if (engine.pending().letters >= yieldLettersMin && ++this.#yielded * deliveredEveryMs <= yieldMsMax) return
+    this.#yielded = 0
     this.#dirty = new Map()
     const readAt = clock.mono()
     for (const [conversation, users] of dirty) {

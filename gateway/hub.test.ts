@@ -30,6 +30,7 @@ function rig(t: TestContext) {
       attach: items => void attached.push(...items),
       detach: () => {},
       closeSocket: () => {},
+      pending: () => ({ letters: 0, bytes: 0 }),
     },
     answered: () => {},
   })

@@ -9,7 +9,14 @@ import type { Metrics } from '#engine/ops/metrics.ts'
 import type { ClientFrame, FleetingFrame } from '#protos/catalogue.ts'
 import { errorCodes } from '#protos/errors.ts'
 import { type Label, letterFlags } from '#protos/letter.ts'
-import { deliveredEveryMs, heartbeatMs, heldUserFactsMax, readyConversationsMax } from '#protos/limits.ts'
+import {
+  deliveredEveryMs,
+  heartbeatMs,
+  heldUserFactsMax,
+  readyConversationsMax,
+  yieldLettersMin,
+  yieldMsMax,
+} from '#protos/limits.ts'
 import type { Asked } from './asked.ts'
 import { Delivered } from './delivered.ts'
 import { type Framed, frameText } from './framing.ts'
@@ -26,12 +33,13 @@ export interface HubDeps {
   metrics: Metrics
   reads: Reads
   positions: Positions
-  engine: Pick<EngineClient, 'command' | 'attach' | 'detach' | 'closeSocket'>
+  engine: Pick<EngineClient, 'command' | 'attach' | 'detach' | 'closeSocket' | 'pending'>
   /** An answer to a socket's command: for its connection, which knows the attempt. False when nobody waits. */
   answered(label: Label, body: Uint8Array, note: unknown): void
 }
 
 const drainPollMs = 10
+const doubtMs = 200
 /** Memberships that keep changing while they are read: the last reading counts, later changes come as facts. */
 const readsMax = 4
 
@@ -45,6 +53,8 @@ export class Hub implements EngineSink {
   #delivered: Delivered
   #leaving: Seat[] = []
   #doubt: NodeJS.Timeout | undefined
+  /** Since when memberships are to be read again, monotonic ms. */
+  #doubtAt: number | undefined
   /** Runs only while some socket is full: ten thousand idle ones must not wake a process a hundred times a second. */
   #drainTimer: NodeJS.Timeout | undefined
   #tickTimer: NodeJS.Timeout
@@ -318,14 +328,20 @@ export class Hub implements EngineSink {
   }
 
   usersDoubtful(): void {
+    this.#doubtAt ??= this.#deps.clock.mono()
     // Links come up in groups; one reading serves them all.
     this.#doubt ??= setTimeout(() => {
       this.#doubt = undefined
+      const since = this.#doubtAt ?? 0
+      const { clock, engine, log } = this.#deps
+      // After a takeover all sends wait for this very thread.
+      if (engine.pending().letters >= yieldLettersMin && clock.mono() - since < yieldMsMax) return this.usersDoubtful()
+      this.#doubtAt = undefined
       reconcile(this, this.#deps).catch(error => {
-        this.#deps.log.warn('memberships of connected users could not be read', { err: error })
+        log.warn('memberships of connected users could not be read', { err: error })
         this.usersDoubtful()
       })
-    }, 200).unref()
+    }, doubtMs).unref()
   }
 
   // --- time --------------------------------------------------------------------------------------------------------------

@@ -11,7 +11,8 @@ import type { Peer, Seat } from './peer.ts'
 import type { Membership, Reads } from './reads.ts'
 import type { Rooms } from './rooms.ts'
 
-const usersPerRead = 500
+/** A reading of many users' conversations holds the thread up for milliseconds: each may have two thousand. */
+const usersPerRead = 100
 const confirmMs = 150
 
 /** What is read and repaired of the hub. */

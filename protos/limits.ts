@@ -105,6 +105,10 @@ export const typingMs = 5000
 /** One typing frame per user and conversation in this time. */
 export const typingRepeatMs = 2000
 export const deliveredEveryMs = 1000
+/** So many unanswered sends at a gateway, and what nobody waits for lets them pass: receipts of delivery, memberships read again, */
+export const yieldLettersMin = 500
+/** for so long. */
+export const yieldMsMax = 2000
 export const receiptFlushMs = 10_000
 /** Positions that a gateway remembers until they must be stored: 20 000 sockets, a few rooms each. */
 export const positionsMax = 100_000
