@@ -130,3 +130,22 @@ test('M6 the first read decides whether it starts', async () => {
   open.push(routes)
   await assert.rejects(routes.start(), /away/)
 })
+
+test('M7 what changes during a reading is read as soon as that one is over', async () => {
+  const { routes, world } = await setUp(everywhere(5, null))
+  let release = () => {}
+  world.hold = new Promise(resolve => {
+    release = resolve
+  })
+  const reads = world.reads
+  world.changed()
+  await until('a read under way', () => world.reads > reads)
+  world.rows = everywhere(6, 'b:1')
+  world.changed()
+  await pause(5)
+  world.hold = undefined
+  const began = performance.now()
+  release()
+  await until('the next read', () => routes.get(7) !== undefined)
+  assert.ok(performance.now() - began < 40, `${performance.now() - began} ms`)
+})

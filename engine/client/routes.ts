@@ -67,6 +67,7 @@ export function createRoutes(deps: RoutesDeps): Routes {
   const known: Known[] = Array.from({ length: shardCount }, () => ({ epoch: 0, addr: null, refusedAt: 0, refusals: 0 }))
   let begun = 0
   let isReading = false
+  let isAgain = false
   let isFailing = false
   let lastReadAt = Number.NEGATIVE_INFINITY
   let timer: NodeJS.Timeout | undefined
@@ -84,8 +85,9 @@ export function createRoutes(deps: RoutesDeps): Routes {
     dueAt = at
     timer = setTimeout(() => {
       dueAt = Number.POSITIVE_INFINITY
-      if (!isReading) void poll()
-      else schedule(linkBackoffMinMs)
+      // What changed while a reading is under way may be missing in it.
+      if (isReading) isAgain = true
+      else void poll()
     }, inMs)
   }
 
@@ -98,7 +100,8 @@ export function createRoutes(deps: RoutesDeps): Routes {
       if (!isFailing) log.warn('the route map cannot be read', { err: error })
       isFailing = true
     }
-    schedule(mapPollMs)
+    schedule(isAgain ? 0 : mapPollMs)
+    isAgain = false
   }
 
   async function read(): Promise<void> {
