@@ -83,7 +83,8 @@ async function serve({ port, worker, nodeId, incarnation }: WorkerData, config: 
   })
   const directory = createDirectory({ pool: database.pool, named })
   const epochOf = (shard: number) => shards.epochOf(shard)
-  const relay = createRelay({ clock, log, metrics, directory, epochOf, nodeId, incarnation, worker })
+  const isCrowded = () => actors.isCrowded()
+  const relay = createRelay({ clock, log, metrics, directory, epochOf, nodeId, incarnation, worker, isCrowded })
   const read = readMcpServers(config.MCP_SERVERS)
   const foreign = 'servers' in read ? read.servers : []
   const foreignLink = openForeignLink(clock)

@@ -109,6 +109,9 @@ export const deliveredEveryMs = 1000
 export const yieldLettersMin = 500
 /** for so long. */
 export const yieldMsMax = 2000
+/** The same at a worker, for heads of an attach and flushes of positions. */
+export const crowdedLettersMin = 200
+export const crowdedLookMs = 50
 export const receiptFlushMs = 10_000
 /** Positions that a gateway remembers until they must be stored: 20 000 sockets, a few rooms each. */
 export const positionsMax = 100_000

@@ -13,6 +13,8 @@ import { parseCommand } from '#protos/catalogue.ts'
 import { errorFields, type Failure } from '#protos/errors.ts'
 import {
   admissionWaitMsMax,
+  crowdedLettersMin,
+  crowdedLookMs,
   drainMsMax,
   equalTextsMax,
   receiptFlushMs,
@@ -22,6 +24,7 @@ import {
   tailBytesMax,
   tailBytesMin,
   tailBytesPerWorkerMax,
+  yieldMsMax,
 } from '#protos/limits.ts'
 import { shardOf } from '#protos/shard.ts'
 import { Actor } from './actor.ts'
@@ -77,6 +80,8 @@ export interface RegistryStats {
 }
 
 export type Registry = Actors & {
+  /** So many letters wait that what nobody waits for should let them pass. */
+  isCrowded(): boolean
   close(): Promise<void>
   stats(): RegistryStats
 }
@@ -85,7 +90,7 @@ export type Registry = Actors & {
 const sweepMs = 1000
 const sweepSlices = 4
 const sweepActorsMin = 500
-const flushRowsMax = 2000
+const flushRowsMax = 500
 /** A drain waits this long for turns to end; the rest are ended by whoever takes over. */
 const drainTurnsMs = drainMsMax / 3
 
@@ -150,6 +155,8 @@ export function createRegistry(deps: RegistryDeps): Registry {
     context.letters.answer(place, to, { ...frame, ...errorFields(failure) })
   }
 
+  const isCrowded = () => context.tally.letters >= crowdedLettersMin
+
   function isTooMuch(): boolean {
     return admission.refuses(context.tally.letters, journal.rowsPerSecond(), clock.mono())
   }
@@ -160,7 +167,13 @@ export function createRegistry(deps: RegistryDeps): Registry {
     for (const [conversation, actor] of actors) {
       for (const row of actor.flushRows(at)) rows.push({ conversation, ...row })
     }
-    for (let i = 0; i < rows.length; i += flushRowsMax) await store(rows.slice(i, i + flushRowsMax))
+    const until = clock.mono() + yieldMsMax
+    for (let i = 0; i < rows.length; i += flushRowsMax) {
+      // Each such statement is a hundred sends' worth of the database's time.
+      while (isCrowded() && clock.mono() < until && !context.isDraining && !isClosed)
+        await new Promise<void>(go => void timers.after(crowdedLookMs, go))
+      await store(rows.slice(i, i + flushRowsMax))
+    }
   }
 
   async function store(rows: ReceiptRow[]): Promise<void> {
@@ -348,6 +361,7 @@ export function createRegistry(deps: RegistryDeps): Registry {
       await flushOnce()
     },
 
+    isCrowded,
     stats: statsOf,
 
     async close() {

@@ -264,3 +264,34 @@ test('R10 whoever watched a shard that is another’s now hears nothing of it fr
   const moved = out.find(l => l.label.kind === letterKinds.moved)!
   assert.deepEqual(JSON.parse(Buffer.from(moved.body).toString()), { shards: [[shard, '10.0.0.2:1', 6]] })
 })
+
+test('R11 heads of an attach wait while many sends do; what is committed meanwhile is pushed', async () => {
+  let isCrowded = true
+  let reads = 0
+  const relay = createRelay({
+    clock: systemClock,
+    log: silentLog,
+    metrics: openMetrics(),
+    directory: {
+      async heads() {
+        reads++
+        return new Map()
+      },
+    },
+    epochOf: () => 5,
+    nodeId: 'n',
+    incarnation: 'i',
+    worker: 0,
+    isCrowded: () => isCrowded,
+  })
+  const out: Letter[] = []
+  const link = relay.open({ write: bytes => out.push(...readBatch(bytes)) > 0, once() {} })!
+  const attach = { label: label(letterKinds.attach, { attempt: nilId }), body: json({ items: [[conversation, 1]] }) }
+  relay.receive(link, write([greeting, attach]))
+  relay.fanout.publish(label(letterKinds.fact, { conversation, seq: 2 }), json({}))
+  await turn()
+  assert.deepEqual([reads, out.some(l => l.label.kind === letterKinds.fact)], [0, true])
+  isCrowded = false
+  while (!out.some(l => l.label.kind === letterKinds.attached)) await turn()
+  assert.equal(reads, 1)
+})

@@ -2,6 +2,7 @@
  * What a worker does with each letter of a gateway: checks label, epoch and order, hands commands to the actors, keeps the
  * interest table. Implements the actors' Refuser. Refuses to read a command's body beyond naming its request in an error.
  */
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { Actors, Delivery, Directory, Fanout, Refuser } from '#engine/actor/ports.ts'
 import type { Clock } from '#engine/ops/clock.ts'
 import type { LetterSink } from '#engine/ops/letter-writer.ts'
@@ -11,7 +12,7 @@ import type { Failure } from '#protos/errors.ts'
 import { failureFrame } from '#protos/failure.ts'
 import { nilId } from '#protos/ids.ts'
 import { type Label, type Letter, LetterError, label, letterFlags, letterKinds, readBatch } from '#protos/letter.ts'
-import { linksPerWorkerMax } from '#protos/limits.ts'
+import { crowdedLookMs, linksPerWorkerMax, yieldMsMax } from '#protos/limits.ts'
 import { type Hello, linkVersion } from '#protos/link.ts'
 import { shardOf } from '#protos/shard.ts'
 import { type Attach, readAttach, readDetach, readHello } from './bodies.ts'
@@ -30,6 +31,8 @@ export interface RelayDeps {
   nodeId: string
   incarnation: string
   worker: number
+  /** Many sends wait for this worker: what nobody waits for lets them pass. Never when not given. */
+  isCrowded?(): boolean
 }
 
 /** A new owner, as far as it is known; `addr` '' when it is not. */
@@ -168,6 +171,10 @@ export function createRelay(deps: RelayDeps): Relay {
 
   async function tellHeads(link: GatewayLink, attempt: string, { asked, refused }: Watched): Promise<void> {
     const heads: [string, number][] = []
+    // After a takeover every gateway asks for everything, beside the sends that waited. What is committed from now on is
+    // pushed; heads heal what was lost before.
+    for (const until = clock.mono() + yieldMsMax; deps.isCrowded?.() && clock.mono() < until && !link.isClosed; )
+      await sleep(crowdedLookMs)
     try {
       const found = asked.size === 0 ? undefined : await deps.directory.heads([...asked.keys()])
       for (const [conversation, { head, epoch }] of found ?? []) {
