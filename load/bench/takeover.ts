@@ -12,8 +12,8 @@ import { WsClient } from '#load/kit/ws-client.ts'
 import { type Sender, wires } from './wires.ts'
 
 const count = Number(process.argv[2] ?? 10_000)
-const userCount = 40
-const socketsPerUser = 5
+/** Conversations of two, a socket each: with more of them the second would be spent on fan-out, which is another measurement. */
+const userCount = 200
 const makers = 16
 /** Sends leave evenly over this; all at once would measure the queue and not the takeover. */
 const spreadMs = 1000
@@ -91,11 +91,11 @@ async function measure(cluster: Cluster): Promise<Line[]> {
   const ackedAt = new Float64Array(4 * count)
   let sent = 0
   const lanes: Lane[] = []
-  for (let i = 0; i < userCount * socketsPerUser; i++) {
+  for (let i = 0; i < userCount; i++) {
     const lane = new Lane(n => {
       ackedAt[n] ||= performance.now()
     })
-    const token = tokens[i % userCount]!
+    const token = tokens[i]!
     const url = cluster.file().gateways[i % 2]!.url.replace('http', 'ws')
     await lane.open(url, { token, conversation: '' })
     lanes.push(lane)
