@@ -62,6 +62,7 @@ export class Actor implements Source, Joinable {
   #usedAt: number
   readonly #bornAt: number
   #wasEmpty = false
+  #isRunner = false
 
   constructor(id: string, shard: number, context: Context) {
     this.id = id
@@ -246,6 +247,8 @@ export class Actor implements Source, Joinable {
   fence(): void {
     if (this.#phase === 'fenced') return
     this.#phase = 'fenced'
+    this.#context.runners.delete(this)
+    this.#isRunner = false
     this.#waker.stop()
     const { refuser } = this.#context
     for (const item of this.#mailbox.remove(() => true)) refuser.notOwner(item.delivery)
@@ -330,6 +333,7 @@ export class Actor implements Source, Joinable {
       if (this.tail.last !== this.#state.head) this.tail.clear()
       this.#phase = 'active'
       for (const done of this.#onActive.splice(0)) done(this.#state)
+      this.#noteRuns(this.#state)
       for (const { command, from } of this.#early.takeFresh(this.#context.clock.mono())) this.#command(command, from)
       this.#turns.tend(this.#state)
       this.#work()
@@ -350,12 +354,21 @@ export class Actor implements Source, Joinable {
     } else if (this.#state.runs[0]?.status === 'queued') this.#turns.tend(this.#state)
   }
 
+  #noteRuns({ runs }: State): void {
+    const isRunner = runs.length > 0 && this.#phase !== 'fenced'
+    if (isRunner === this.#isRunner) return
+    this.#isRunner = isRunner
+    if (isRunner) this.#context.runners.add(this)
+    else this.#context.runners.delete(this)
+  }
+
   #adopt(take: Take): void {
     const { clock, world, log, metrics } = this.#context
     const before = this.#state!
     const time = { at: clock.now(), mono: clock.mono() }
     const { state, effects } = transition(before, { kind: 'settled', draft: take.draft, ...time }, world)
     this.#state = state
+    this.#noteRuns(state)
     metrics.parley_fanout_letters.observe(take.effects.length + effects.length)
     try {
       for (const effect of take.effects) this.#perform(effect)
@@ -392,6 +405,7 @@ export class Actor implements Source, Joinable {
     if (!this.#state || this.#phase === 'fenced') return
     const { state, effects } = transition(this.#state, event, this.#context.world)
     this.#state = state
+    this.#noteRuns(state)
     for (const effect of effects) this.#perform(effect)
     this.#waker.set(wakeAt(this.#state))
   }

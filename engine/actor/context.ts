@@ -14,6 +14,14 @@ import type { Budget, Directory, Journal, Provider, Refuser, Toolbox } from './p
 import type { Reads } from './reads.ts'
 import type { Timers } from './timers.ts'
 
+/** A conversation whose log has a turn that is not ended. */
+export interface Runner {
+  readonly shard: number
+  readonly hasRunning: boolean
+  readonly turns: { readonly waitsForSlotOf: string | undefined }
+  poke(): void
+}
+
 export interface Context {
   clock: Clock
   log: Log
@@ -41,6 +49,8 @@ export interface Context {
   tailBytesMax: number
   backlog: Backlog
   pieces: Pieces
+  /** Who has turns is asked ten times a second, and there may be a hundred thousand conversations that have none. */
+  runners: Set<Runner>
   /** The worker goes: what runs ends with what it has. */
   isDraining: boolean
   /** Whether turns of this shard may begin; while it is about to move they wait for its next owner. */

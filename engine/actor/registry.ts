@@ -131,11 +131,12 @@ export function createRegistry(deps: RegistryDeps): Registry {
     tailBytesMax,
     backlog: new Backlog(),
     pieces: new Pieces(),
+    runners: new Set(),
     isDraining: false,
     startsTurns: shard => !isQuiet && !hushed.has(shard),
     runEnded: runId => leftovers.ended(runId),
     slotFreed(requester) {
-      for (const actor of actors.values()) if (actor.turns.waitsForSlotOf === requester) actor.poke()
+      for (const runner of [...context.runners]) if (runner.turns.waitsForSlotOf === requester) runner.poke()
     },
   }
 
@@ -346,7 +347,7 @@ export function createRegistry(deps: RegistryDeps): Registry {
 
     busyShards() {
       const busy = new Set<number>()
-      for (const actor of actors.values()) if (actor.hasRunning) busy.add(actor.shard)
+      for (const runner of context.runners) if (runner.hasRunning) busy.add(runner.shard)
       return [...busy]
     },
 
@@ -355,7 +356,7 @@ export function createRegistry(deps: RegistryDeps): Registry {
       context.isDraining = true
       for (const actor of actors.values()) actor.interrupt()
       const until = clock.mono() + drainTurnsMs
-      const hasTurns = () => [...actors.values()].some(a => a.hasRunning)
+      const hasTurns = () => [...context.runners].some(runner => runner.hasRunning)
       while (hasTurns() && clock.mono() < until) await new Promise<void>(go => void timers.after(20, go))
       await flushOnce()
       await flushOnce()
