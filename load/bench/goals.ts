@@ -1,5 +1,7 @@
 /** The goals as a table: floor, aim, what was measured. Pure; knows numbers, not how they were got. */
 
+import type { Goal } from '#load/kit/results.ts'
+
 export interface Figures {
   /** Most durable sends/s with every send acked and the 99th percentile in bounds. */
   w1: number
@@ -34,28 +36,19 @@ export function spreadOf(values: readonly number[]): number {
   return median === 0 ? 0 : (sorted.at(-1)! - sorted[0]!) / median
 }
 
-interface Goal {
-  id: string
-  what: string
-  floor: string
-  aim: string
-  measured: string
-  /** Undefined: not measured in this run. */
-  isMet: boolean | undefined
-}
-
 export function goalsTable(
   parley: Partial<Figures>,
   sio: Partial<Figures>,
   raw: Partial<Figures>,
   flushMs = 0,
 ): string {
-  const lines = goals(parley, sio, raw, flushMs).map(
-    g =>
-      `| ${g.id} | ${g.what} | ${g.floor} | ${g.aim} | ${g.measured} | ${g.isMet === undefined ? '–' : g.isMet ? 'met' : 'MISSED'} |`,
-  )
-  return ['| # | property | floor | aim | measured | |', '| --- | --- | --- | --- | --- | --- |', ...lines].join('\n')
+  return [...goalsHead, ...goals(parley, sio, raw, flushMs).map(goalLine)].join('\n')
 }
+
+const goalsHead = ['| # | property | floor | aim | measured | |', '| --- | --- | --- | --- | --- | --- |']
+
+const goalLine = (g: Goal) =>
+  `| ${g.id} | ${g.what} | ${g.floor} | ${g.aim} | ${g.measured} | ${g.isMet === undefined ? '–' : g.isMet ? 'met' : 'MISSED'} |`
 
 export function goals(parley: Partial<Figures>, sio: Partial<Figures>, raw: Partial<Figures>, flushMs = 0): Goal[] {
   const show = (value: number | undefined, digits = 0) => (value === undefined ? '–' : value.toFixed(digits))

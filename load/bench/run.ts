@@ -3,17 +3,14 @@
  * Postgres and one Redis, with raw loops beside them; prints the goals with floor, aim and what was measured, and writes them
  * into load/RESULTS.md. The reference's own spread is printed with the table: one that is not steady compares nothing.
  */
-import { type ChildProcess, fork } from 'node:child_process'
-import { availableParallelism, cpus, totalmem } from 'node:os'
-import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
+import { machineLine } from '#load/kit/machine.ts'
 import { writeSection } from '#load/kit/results.ts'
-import type { FromGenerator, Measured, ToGenerator } from './generator.ts'
 import { type Figures, goalsTable, medianOf, spreadOf } from './goals.ts'
+import { Load } from './load.ts'
 import { rawCommit, rawWrites } from './raw.ts'
 import { type Ground, type Subject, startGround, startParley, startSio } from './subjects.ts'
-import type { Sender } from './wires.ts'
 
 const { values } = parseArgs({
   options: {
@@ -44,51 +41,6 @@ const warmSockets = 300
 const burst = 8
 const fanRates = [20_000, 40_000, 80_000, 120_000, 160_000, 240_000, 320_000, 480_000, 640_000, 960_000, 1_280_000]
 const p99MsMax = { w1: 100, w2: 250 }
-
-/** A generator with its sockets open; `end` closes them. */
-class Load {
-  readonly #child: ChildProcess
-  readonly #subject: Subject
-  private constructor(subject: Subject) {
-    this.#subject = subject
-    this.#child = fork(path.join(import.meta.dirname, 'generator.ts'), [], { stdio: 'inherit' })
-  }
-
-  static async open(subject: Subject, senders: Sender[]): Promise<Load> {
-    const load = new Load(subject)
-    await load.#ask({ kind: 'open', wire: subject.name, url: subject.url, senders }, 'open')
-    return load
-  }
-
-  /** With CPU per send, µs, by component. */
-  async measure(order: Extract<ToGenerator, { kind: 'step' | 'closed' }>): Promise<Measured & { cpuUs: number }> {
-    const before = total(this.#subject.cpu())
-    const measured = await this.#ask(order, 'measured')
-    return { ...measured, cpuUs: ((total(this.#subject.cpu()) - before) * 1000) / Math.max(1, measured.sends) }
-  }
-
-  end(): Promise<void> {
-    return new Promise(resolve => {
-      this.#child.once('exit', () => resolve())
-      this.#child.send({ kind: 'end' } satisfies ToGenerator)
-    })
-  }
-
-  #ask<K extends 'open' | 'measured'>(order: ToGenerator, kind: K): Promise<Extract<FromGenerator, { kind: K }>> {
-    return new Promise((resolve, reject) => {
-      const settle = (message: FromGenerator) => {
-        if (message.kind === 'broken') reject(new Error(message.why))
-        else if (message.kind === kind) resolve(message as Extract<FromGenerator, { kind: K }>)
-        else return
-        this.#child.off('message', settle)
-      }
-      this.#child.on('message', settle)
-      this.#child.send(order)
-    })
-  }
-}
-
-const total = (parts: Record<string, number>) => Object.values(parts).reduce((a, b) => a + b, 0)
 
 async function measureSubject(subject: Subject): Promise<Partial<Figures>> {
   const out: Partial<Figures> = {}
@@ -195,7 +147,7 @@ try {
   const table = goalsTable(medianOf(parley), medianOf(sio), medianOf(raw), flushMs)
   const spread = spreadOf(sio.map(f => f.w1 ?? 0))
   const text = [
-    `${cpus()[0]?.model.trim() ?? 'unknown CPU'}, ${availableParallelism()} cores, ${Math.round(totalmem() / 2 ** 30)} GiB, Node ${process.version}, ${new Date().toISOString().slice(0, 10)};`,
+    `${machineLine()};`,
     `${reps} repetition${reps === 1 ? '' : 's'}, medians${isQuick ? ', quick spans' : ''}. The reference's W1 spread over the repetitions: ${(spread * 100).toFixed(0)} %${spread > 0.3 ? ': too much, these figures do not count' : ''}.`,
     '',
     table,

@@ -84,11 +84,18 @@ async function recycleWal(url: string): Promise<void> {
   await admin.end()
 }
 
-export async function startParley(ground: Ground): Promise<Subject> {
+export interface ParleySubject extends Subject {
+  product: Product
+  /** Users that nobody else got, with their names. */
+  users(count: number): Promise<{ token: string; username: string }[]>
+}
+
+export async function startParley(ground: Ground, env: Record<string, string> = {}): Promise<ParleySubject> {
   const product: Product = await startProduct({
     DATABASE_URL: ground.databaseUrl,
     REDIS_URL: ground.redis.url,
     GROUP_MEMBERS_MAX: '2000',
+    ...env,
   })
   let seeded: string[] = []
   let used = 0
@@ -104,6 +111,8 @@ export async function startParley(ground: Ground): Promise<Subject> {
   return {
     name: 'parley',
     url: product.wsUrl,
+    product,
+    users: take,
     async pairs(count) {
       const users = await take(count * 2)
       const out: Sender[] = []

@@ -23,11 +23,13 @@ export interface Wire {
 
 const content = (n: number) => `message number ${n}: the quick brown fox jumps over the lazy dog`
 
-/** Version 7 with the running number in its last 48 bits, so that an ack needs no map. */
-const idOf = (n: number) => {
-  const time = Date.now().toString(16).padStart(12, '0')
-  return `${time.slice(0, 8)}-${time.slice(8)}-7000-8000-${n.toString(16).padStart(12, '0')}`
-}
+const born = Date.now().toString(16).padStart(12, '0')
+
+/**
+ * Version 7 with the running number in its last 48 bits, so that an ack needs no map. The time is this process's start: a send
+ * that comes again is the same send.
+ */
+const idOf = (n: number) => `${born.slice(0, 8)}-${born.slice(8)}-7000-8000-${n.toString(16).padStart(12, '0')}`
 
 const ackHead = Buffer.from('{"type":"ack"')
 const newHead = Buffer.from('{"type":"message.new"')
