@@ -74,19 +74,20 @@ const serverSettings: Record<string, string | number> = {
 }
 
 /**
- * A running server with an empty or known database `parley`. `extra`: server settings on top, for tests.
- * Throws EmbeddedPostgresError with one sentence for a person.
+ * A running server with an empty or known database `parley`. `extra`: server settings on top, for tests; `env`: environment
+ * of the server, for benches. Throws EmbeddedPostgresError with one sentence for a person.
  */
 export async function startEmbedded(
   dataDir: string,
   log: Log,
   extra: Record<string, string | number> = {},
+  env: Record<string, string> = {},
 ): Promise<EmbeddedPostgres> {
   const user = databaseUser()
   const home = settleDataDir(dataDir, user)
   const native = settleBinaries(user)
   const cluster = path.join(home, 'postgres')
-  const run = (tool: string, args: string[]) => runTool(path.join(native, 'bin', tool), args, user)
+  const run = (tool: string, args: string[]) => runTool(path.join(native, 'bin', tool), args, user, env)
 
   if (!isThere(cluster, user)) await initialise(cluster, user, run)
   const running = await findRunning(cluster)
@@ -301,12 +302,13 @@ function runTool(
   file: string,
   args: string[],
   user: SystemUser | undefined,
+  env: Record<string, string>,
 ): Promise<{ code: number; output: string }> {
   return new Promise((resolve, reject) => {
     const keepsOutput = args.at(-1) !== 'start'
     const child = spawn(file, args, {
       cwd: '/',
-      env: { PATH: process.env['PATH'] ?? '', LC_ALL: 'C', TZ: 'UTC' },
+      env: { PATH: process.env['PATH'] ?? '', LC_ALL: 'C', TZ: 'UTC', ...env },
       stdio: ['ignore', keepsOutput ? 'pipe' : 'ignore', keepsOutput ? 'pipe' : 'ignore'],
       ...user,
     })

@@ -1,5 +1,5 @@
 /**
- * `npm run bench [-- --quick --reps n --flush-ms 4 --only sio|parley]`: Parley and the Socket.IO reference in turn, on one
+ * `npm run bench [-- --quick --reps n --only sio|parley]`: Parley and the Socket.IO reference in turn, on one
  * Postgres and one Redis, with raw loops beside them; prints the goals with floor, aim and what was measured, and writes them
  * into load/RESULTS.md. The reference's own spread is printed with the table: one that is not steady compares nothing.
  */
@@ -17,11 +17,9 @@ const { values } = parseArgs({
     quick: { type: 'boolean' },
     reps: { type: 'string' },
     only: { type: 'string' },
-    'flush-ms': { type: 'string' },
   },
 })
 const isQuick = values.quick === true
-const flushMs = Number(values['flush-ms'] ?? 0)
 const reps = Number(values.reps ?? (isQuick ? 1 : 3))
 const span = isQuick ? { warmMs: 1000, runMs: 2500, drainMs: 4000 } : { warmMs: 2000, runMs: 6000, drainMs: 8000 }
 const warmUpMs = isQuick ? 5000 : 20_000
@@ -138,13 +136,13 @@ async function run(
   return out
 }
 
-const ground = await startGround(flushMs)
+const ground = await startGround()
 // Interrupted, it still takes its servers along.
 for (const signal of ['SIGINT', 'SIGTERM'] as const)
   process.once(signal, () => void ground.stop().finally(() => process.exit(1)))
 try {
   const { parley, sio, raw } = await run(ground)
-  const table = goalsTable(medianOf(parley), medianOf(sio), medianOf(raw), flushMs)
+  const table = goalsTable(medianOf(parley), medianOf(sio), medianOf(raw))
   const spread = spreadOf(sio.map(f => f.w1 ?? 0))
   const text = [
     `${machineLine()};`,
@@ -153,7 +151,7 @@ try {
     table,
   ].join('\n')
   console.log(`\n${text}`)
-  if (!values.only) writeSection(flushMs > 0 ? `Goals, flushes ${flushMs} ms slower` : 'Goals', text)
+  if (!values.only) writeSection('Goals', text)
 } finally {
   await ground.stop()
 }

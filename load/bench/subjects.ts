@@ -13,6 +13,7 @@ import { startEmbedded } from '#engine/storage/embedded-postgres.ts'
 import { cpuMs, rssBytes, treeCpuMs } from '#load/kit/proc.ts'
 import { endProcess, type Product, startProduct } from '#load/kit/product.ts'
 import { RedisServer } from '#load/rig/redis-server.ts'
+import { slowFlush } from './slow-flush.ts'
 import type { Sender, WireName } from './wires.ts'
 
 export interface Subject {
@@ -39,22 +40,28 @@ export interface Ground {
   databaseUrl: string
   redis: RedisServer
   postgresPid: number
+  /** What makes flushes slower: around the system call, or a sleep before it where that cannot be built. */
+  slowedBy: 'shim' | 'commit_delay' | undefined
   stop(): Promise<void>
 }
 
-/** `flushMs`: each flush of the log takes so much longer; the one who flushes for the others sleeps before it does. */
+/** `flushMs`: each flush of the database takes so much longer. */
 export async function startGround(flushMs = 0): Promise<Ground> {
   const home = mkdtempSync(path.join(tmpdir(), 'parley-bench-'))
   // As root the database runs as another user, who has to get here.
   chmodSync(home, 0o755)
-  const slow: Record<string, number> = flushMs > 0 ? { commit_delay: flushMs * 1000, commit_siblings: 0 } : {}
-  const server = await startEmbedded(home, silentLog, { ...slow, min_wal_size: walMb, max_wal_size: 4 * walMb })
+  const shim = flushMs > 0 ? slowFlush(home, flushMs) : undefined
+  // Without a compiler: the one who flushes for the others sleeps before it does.
+  const delay: Record<string, number> = flushMs > 0 && !shim ? { commit_delay: flushMs * 1000, commit_siblings: 0 } : {}
+  const settings = { ...delay, min_wal_size: walMb, max_wal_size: 4 * walMb }
+  const server = await startEmbedded(home, silentLog, settings, shim)
   await recycleWal(server.url)
   const redis = await RedisServer.start(home)
   return {
     databaseUrl: server.url,
     redis,
     postgresPid: server.pid,
+    slowedBy: flushMs === 0 ? undefined : shim ? 'shim' : 'commit_delay',
     async stop() {
       await redis.stop()
       await server.stop()
