@@ -5,13 +5,14 @@
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
 import type { Resources } from '#load/kit/checkers-resources.ts'
 import { rssBytes } from '#load/kit/proc.ts'
+import type { Scraped } from '#load/kit/scrape.ts'
 import type { Node, World } from './world.ts'
 
 /** Everything that has to be back exactly, but for the clients' own sockets, which are counted against the devices. */
 export async function countExact(world: World, devices: number): Promise<Resources> {
   const out: Resources = {}
   const nodes = [...world.gateways, ...world.engines]
-  const pages = new Map<Node, Map<string, number>>()
+  const pages = new Map<Node, Scraped>()
   for (const node of nodes) pages.set(node, await node.metrics())
   const sum = (of: readonly Node[], name: string) => of.reduce((n, node) => n + (pages.get(node)!.get(name) ?? 0), 0)
   out['sockets beyond the devices'] = sum(world.gateways, 'parley_sockets') - devices

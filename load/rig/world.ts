@@ -14,6 +14,7 @@ import { silentLog } from '#engine/ops/log.ts'
 import { isAlive, type NodeFile, readNodeFile } from '#engine/process/node-file.ts'
 import { type EmbeddedPostgres, startEmbedded } from '#engine/storage/embedded-postgres.ts'
 import { endProcess } from '#load/kit/product.ts'
+import { type Scraped, scrape } from '#load/kit/scrape.ts'
 import { type Link, openLink } from './links.ts'
 import { openPgProxy, type PgProxy, upstreamOf, urlThrough } from './proxy.ts'
 import { freePorts, RedisServer } from './redis-server.ts'
@@ -306,14 +307,8 @@ export class Node {
     if (pid) process.kill(pid, 'SIGKILL')
   }
 
-  async metrics(): Promise<Map<string, number>> {
-    const response = await fetch(`${this.adminUrl()}/metrics`, { signal: AbortSignal.timeout(3000) })
-    const out = new Map<string, number>()
-    for (const line of (await response.text()).split('\n')) {
-      const [, name, value] = /^([a-z_]+(?:\{[^}]*\})?) (\S+)$/.exec(line) ?? []
-      if (name) out.set(name, Number(value))
-    }
-    return out
+  metrics(): Promise<Scraped> {
+    return scrape(this.adminUrl())
   }
 
   async stop(): Promise<void> {
