@@ -1,5 +1,5 @@
 /**
- * `npm run bench [-- --quick --reps n --only sio|parley]`: Parley and the Socket.IO reference in turn, on one
+ * `node load/bench/run.ts [--quick --reps n --only sio|parley]`: Parley and the Socket.IO reference in turn, on one
  * Postgres and one Redis, with raw loops beside them; prints the goals with floor, aim and what was measured, and writes them
  * into load/RESULTS.md. The reference's own spread is printed with the table: one that is not steady compares nothing.
  */
@@ -137,9 +137,6 @@ async function run(
 }
 
 const ground = await startGround()
-// Interrupted, it still takes its servers along.
-for (const signal of ['SIGINT', 'SIGTERM'] as const)
-  process.once(signal, () => void ground.stop().finally(() => process.exit(1)))
 try {
   const { parley, sio, raw } = await run(ground)
   const table = goalsTable(medianOf(parley), medianOf(sio), medianOf(raw))

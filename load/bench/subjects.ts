@@ -57,7 +57,7 @@ export async function startGround(flushMs = 0): Promise<Ground> {
   const server = await startEmbedded(home, silentLog, settings, shim)
   await recycleWal(server.url)
   const redis = await RedisServer.start(home)
-  return {
+  const ground: Ground = {
     databaseUrl: server.url,
     redis,
     postgresPid: server.pid,
@@ -69,6 +69,10 @@ export async function startGround(flushMs = 0): Promise<Ground> {
       rmSync(home, { recursive: true, force: true })
     },
   }
+  // Interrupted, it still takes its servers along.
+  for (const signal of ['SIGINT', 'SIGTERM'] as const)
+    process.once(signal, () => void ground.stop().finally(() => process.exit(1)))
+  return ground
 }
 
 /**
