@@ -17,12 +17,14 @@ export function streamedTo(seat: Seat, answerId: string): number {
 
 /** Another answer may begin before the chat.done of the last has come: what was pushed of it is still known then. */
 export function streamed(seat: Seat, answerId: string, end: number): void {
-  if (seat.streamId !== answerId && seat.streamId !== '') {
-    seat.streamsPast.set(seat.streamId, seat.streamEnd)
-    if (seat.streamsPast.size > answersKeptMax) seat.streamsPast.delete(seat.streamsPast.keys().next().value!)
+  if (seat.streamId !== answerId) {
+    if (seat.streamId !== '') {
+      seat.streamsPast.set(seat.streamId, seat.streamEnd)
+      if (seat.streamsPast.size > answersKeptMax) seat.streamsPast.delete(seat.streamsPast.keys().next().value!)
+    }
+    seat.streamsPast.delete(answerId)
+    seat.streamId = answerId
   }
-  seat.streamsPast.delete(answerId)
-  seat.streamId = answerId
   seat.streamEnd = end
 }
 

@@ -267,12 +267,14 @@ export class Rooms {
     const room = this.all.get(conversation)
     // A link that lagged may bring text of an answer whose chat.done was made from the log: nobody is owed any of it.
     if (!room || room.dones.has(answerId)) return
-    room.streamId = answerId
+    // One text for all pieces: equal texts that are the same are compared without a look at them.
+    if (room.streamId !== answerId) room.streamId = answerId
+    const { streamId } = room
     room.streamEnd = offset + bytes
     let framed: Framed | undefined
     for (const seat of room.seats) {
       if (!seat.isJoined || seat.isBehind || seat.isReplaying) continue
-      const at = streamedTo(seat, answerId)
+      const at = streamedTo(seat, streamId)
       if (offset + bytes <= at) continue
       if (offset !== at) {
         // Cut deltas and lost ones are rare: the stored text knows both.
@@ -284,7 +286,7 @@ export class Rooms {
         this.#fellBehind(seat)
         continue
       }
-      streamed(seat, answerId, offset + bytes)
+      streamed(seat, streamId, offset + bytes)
     }
   }
 

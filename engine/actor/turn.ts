@@ -53,6 +53,8 @@ export class Turn {
   #dueAt = Number.NEGATIVE_INFINITY
   #isTimed = false
   #members = 0
+  /** What is stored was found to be a beginning of ours: asked several times for each piece, and it may be long. */
+  #seen = ''
   /** Goes on pulling, or looks again whether to. */
   #wake: (() => void) | undefined
   #promptUnits = 0
@@ -232,7 +234,9 @@ export class Turn {
 
   /** What follows `stored`, or undefined when that is no beginning of the text received. */
   textAfter(stored: string): string | undefined {
-    return this.#full.startsWith(stored) ? this.#full.slice(stored.length) : undefined
+    if (stored !== this.#seen && !this.#full.startsWith(stored)) return undefined
+    this.#seen = stored
+    return this.#full.slice(stored.length)
   }
 
   isDue(mono: number): boolean {
@@ -253,6 +257,7 @@ export class Turn {
   /** What the database refuses is not offered again: the turn fails with what is stored. */
   refuseRest(stored: string): void {
     this.#full = stored
+    this.#seen = stored
     this.#account(0)
     this.end = { finish: 'failed', tokens: this.#estimate(), reason: 'protocol' }
     this.#wake?.()
