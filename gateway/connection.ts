@@ -263,6 +263,7 @@ export class Connection implements Wire {
       body: Buffer.from(text),
       durable,
       readAt,
+      isSend: clientMessageId !== undefined,
       note: { conversation: frame.conversationId, clientMessageId, readAt } satisfies Sent,
     })
     if (taken.taken) return

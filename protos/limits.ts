@@ -169,6 +169,8 @@ export const tailBytesMin = 4096
 export const tailChunkBytesMin = 1024
 export const tailChunkBytesMax = 16_384
 export const tailChunkEventsMax = 32
+/** Fewer letters than this never make a gateway refuse a send because its worker is behind: two full batches. */
+export const linkQueueLettersMin = 512
 export const linkCreditBytes = 4 * 1024 * 1024
 export const linkCreditLetters = 8192
 /** A letter alone may exceed a batch (a group of thousands is created by one command); gRPC's own default. */

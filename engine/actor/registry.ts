@@ -28,7 +28,7 @@ import {
 } from '#protos/limits.ts'
 import { shardOf } from '#protos/shard.ts'
 import { Actor } from './actor.ts'
-import { Admission } from './admission.ts'
+import { Admission } from '#engine/ops/admission.ts'
 import { Backlog } from './backlog.ts'
 import type { Context } from './context.ts'
 import { Interpreter } from './interpreter.ts'

@@ -13,6 +13,7 @@ import { shardOf } from '#protos/shard.ts'
 import { type Attachments, createAttachments } from './attachments.ts'
 import { createLink, type WorkerLink } from './link.ts'
 import { Links } from './links.ts'
+import { Load } from './load.ts'
 import { type Entry, type Pair, Pending } from './pending.ts'
 import type { CommandIn, EngineClient, EngineSink } from './port.ts'
 import { createReach } from './reach.ts'
@@ -35,6 +36,8 @@ export interface EngineClientDeps {
 }
 
 const tickMs = 250
+/** How often what waits for a link is counted. */
+const countEveryMs = 5
 /** A client that comes back sooner would find the same takeover under way. */
 const unavailableRetryMs = 1000
 const allShards = Array.from({ length: shardCount }, (_, shard) => shard)
@@ -64,7 +67,30 @@ export function createEngineClient(deps: EngineClientDeps): EngineClient {
     letter,
     room,
   }
+  const loads = new WeakMap<WorkerLink, { load: Load; waiting: number; countedAt: number }>()
   const links = new Links(clock, addr => createLink({ addr, ...shared }))
+
+  // --- load ----------------------------------------------------------------------------------------------------------
+
+  function loadOf(link: WorkerLink) {
+    let found = loads.get(link)
+    if (!found) loads.set(link, (found = { load: new Load(), waiting: 0, countedAt: Number.NEGATIVE_INFINITY }))
+    return found
+  }
+
+  /** Whether the owner of this conversation answers less than it is asked. One that is away or changes is waited for. */
+  function isBehind(conversation: string): boolean {
+    const route = routes.get(shardOf(conversation))
+    const link = route && links.at(route.addr)
+    if (!link) return false
+    const mono = clock.mono()
+    const at = loadOf(link)
+    if (mono - at.countedAt >= countEveryMs) {
+      at.countedAt = mono
+      at.waiting = shardsAt(link.addr).reduce((sum, shard) => sum + pending.lettersOf(shard), 0)
+    }
+    return at.load.refuses(at.waiting, mono)
+  }
 
   // --- links -------------------------------------------------------------------------------------------------------
 
@@ -78,6 +104,7 @@ export function createEngineClient(deps: EngineClientDeps): EngineClient {
 
   function up(link: WorkerLink): void {
     metrics.parley_links.inc()
+    loadOf(link).load.took(clock.mono())
     const shards = shardsAt(link.addr)
     attachments.renew(shards)
     for (const shard of shards) pumpShard(shard)
@@ -103,6 +130,8 @@ export function createEngineClient(deps: EngineClientDeps): EngineClient {
       if (!after) continue
       // Under the new owner's epoch the old one can store nothing more: what it holds is replayed at once.
       metrics.parley_link_reroutes_total.inc(pending.recall([shard], link => link.addr !== after.addr))
+      const link = links.at(after.addr)
+      if (link) loadOf(link).load.took(clock.mono())
       pumpShard(shard)
     }
     attachments.renew(changes.filter(c => c.after).map(c => c.shard))
@@ -238,6 +267,7 @@ export function createEngineClient(deps: EngineClientDeps): EngineClient {
   }
 
   function answered(link: WorkerLink, { label: l, body }: Letter): void {
+    loadOf(link).load.answered(clock.mono())
     const entry = current(link, l)
     if (!entry) {
       if (loose.has(l.attempt) || looseBefore.has(l.attempt)) sink.answer(l, body)
@@ -296,6 +326,7 @@ export function createEngineClient(deps: EngineClientDeps): EngineClient {
     },
     command(command) {
       if (!command.durable && sendFleeting(command)) return { taken: true }
+      if (command.isSend && isBehind(command.conversation)) return { taken: false, reason: 'gateway' }
       const taken = pending.add(command)
       if (taken.entry) pump(taken.entry.pair)
       return taken.taken ? { taken: true } : taken

@@ -73,6 +73,7 @@ export class Pending {
    */
   #alone = new Map<string, Entry>()
   #sockets = new Map<number, SocketUse>()
+  readonly #lettersOf = new Float64Array(shardCount)
   #shards: Set<Pair>[] = Array.from({ length: shardCount }, () => new Set())
 
   /** Keeps a command, held. */
@@ -109,6 +110,11 @@ export class Pending {
   /** Pairs of a shard, in the order in which they came to be. */
   ofShard(shard: number): ReadonlySet<Pair> {
     return this.#shards[shard]!
+  }
+
+  /** Letters without an answer of this shard, sent or held. */
+  lettersOf(shard: number): number {
+    return this.#lettersOf[shard]!
   }
 
   /** Answered, or given up. */
@@ -238,6 +244,7 @@ export class Pending {
   #count(entry: Entry, sign: 1 | -1): void {
     this.letters += sign
     this.bytes += sign * entry.bytes
+    this.#lettersOf[entry.pair.shard]! += sign
     const use = this.#sockets.get(entry.pair.socket)
     if (!use) return
     use.letters += sign

@@ -20,6 +20,8 @@ export interface CommandIn {
   durable: boolean
   /** Monotonic ms at which the gateway read it. */
   readAt: number
+  /** A send, which its client repeats: it may be refused because the worker is behind. */
+  isSend?: boolean
   /** Comes back with the answer. */
   note?: unknown
 }
@@ -29,7 +31,7 @@ export type Taken = { taken: true } | { taken: false; reason: 'conversation' | '
 export interface EngineClient {
   /** Reads the route map, opens links. Resolves when the map was read once; owners may still be missing. */
   start(sink: EngineSink): Promise<void>
-  /** Forwards, or holds while no owner is known. Not taken: too many unanswered (limits.ts); nothing was done. Never awaits. */
+  /** Forwards, or holds while no owner is known. Not taken: too many unanswered (limits.ts), or a send for a worker that is behind ('gateway'); nothing was done. Never awaits. */
   command(command: CommandIn): Taken
   /** A command without a socket: resolves with the answer frame's JSON text (ack or error). An error frame UNAVAILABLE after HOLD when it provably was never forwarded; else it waits until known or until `timeoutMs`, then resolves undefined (unknown). */
   request(command: Omit<CommandIn, 'socket' | 'readAt'>, timeoutMs: number): Promise<string | undefined>
