@@ -53,7 +53,9 @@ async function run(config: Config, log: Log): Promise<void> {
   const clock = systemClock
   const metrics = openMetrics(true)
   watchThread(metrics, 'gateway')
-  const nodeId = config.NODE_ID === '' ? `gateway-${clock.id()}` : `${config.NODE_ID}-${clock.id()}`
+  // Where each gateway has a name, a second one of the same name is what came after the first.
+  const replaces = config.NODE_ID === '' ? '' : `${config.NODE_ID}-`
+  const nodeId = `${replaces || 'gateway-'}${clock.id()}`
   let stopping: Promise<void> | undefined
   let onOrphaned: () => unknown = () => process.exit(1)
   // Without its parent nobody would start or stop this process again.
@@ -91,7 +93,7 @@ async function run(config: Config, log: Log): Promise<void> {
   const store =
     config.REDIS_URL === ''
       ? createMemoryStore(clock, softOptions)
-      : createRedisStore({ url: config.REDIS_URL, log, metrics }, softOptions)
+      : createRedisStore({ url: config.REDIS_URL, log, metrics, name: nodeId, replaces }, softOptions)
   const share = config.REDIS_URL === '' ? {} : { share: store }
   const limiter = createLimiter({ clock, metrics, scale: config.RATE_LIMIT_SCALE, ...share })
   const engine = createEngineClient({

@@ -335,6 +335,12 @@ export const gatewayTtlMs = 15_000
 export const rateUntoldShare = 0.2
 /** After a failed command none is tried for this long. */
 export const softBreakerMs = 1000
+/** Each gateway says so often that the store knows all its sockets: one small command. */
+export const presencePulseMs = 1000
+/** While that is missing for longer, absent people are unknown: two in a row and the way. */
+export const presencePulseLateMs = 2200
+/** Sockets whose coming or leaving waits for the store: all of a gateway. Beyond it beats and the time to live make it true. */
+export const softOwedMax = 20_000
 
 // --- accounts, REST -----------------------------------------------------------------------------------------------------------------
 export const usernameCharsMin = 3

@@ -171,6 +171,12 @@ export const metricSpecs = {
   // soft store
   parley_soft_ms: { kind: 'histogram', help: 'A call to the soft store, ms.', buckets: latencyMs },
   parley_soft_errors_total: { kind: 'counter', help: 'Calls to the soft store that failed or found the breaker open.' },
+  parley_soft_owed: { kind: 'gauge', help: 'Sockets whose coming or leaving the soft store is still to be told.' },
+  parley_soft_owed_dropped_total: {
+    kind: 'counter',
+    help: 'Comings and leavings that were never told to the soft store: too many, or expired.',
+  },
+  parley_soft_missing: { kind: 'gauge', help: 'Gateways without a pulse; meanwhile absent people are unknown.' },
 } as const satisfies Record<string, Spec>
 
 export type MetricName = keyof typeof metricSpecs

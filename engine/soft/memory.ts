@@ -74,6 +74,8 @@ export function createMemoryStore(clock: Pick<Clock, 'now' | 'mono'>, { ttlMs, s
     gateways: 1,
     onPresence: listener => void presenceListeners.push(listener),
     onEvicted: listener => void evictionListeners.push(listener),
+    // It knows everything at any time.
+    onKnown: () => {},
     async close() {
       users.clear()
     },

@@ -59,6 +59,18 @@ export function softContract(name: string, rig: Rig): void {
       assert.equal(await statusOf(store, lively), 'online')
     }))
 
+  test(`P2 ${name}: a beat does not bring back a socket that left`, () =>
+    withStore(async store => {
+      const [stays, leaves] = [randomUUID(), randomUUID()]
+      await store.arrive(stays, 'g 1')
+      await store.arrive(leaves, 'g 2')
+      const sockets = [[stays, 'g 1'] as const, [leaves, 'g 2'] as const]
+      await store.leave(leaves, 'g 2')
+      await store.beat(sockets)
+      assert.equal(await statusOf(store, stays), 'online')
+      assert.equal(await statusOf(store, leaves), 'offline')
+    }))
+
   test(`H15 ${name}: beyond the most sockets of a user the oldest are told to go`, () =>
     withStore(async store => {
       const user = randomUUID()

@@ -11,14 +11,14 @@ export interface PresenceState {
 
 export interface SoftStore {
   readonly kind: 'memory' | 'redis'
-  /** A socket of this user is here now. Never rejects; without the store it is simply not known. */
+  /** A socket of this user is here now. Never rejects; what the store cannot be told now it is told when it answers again. */
   arrive(userId: string, socket: string): Promise<void>
-  /** These sockets are still here. One that was silent for the time to live counts no more. */
+  /** Of these sockets those that did not leave are still here. One that was silent for the time to live counts no more. */
   beat(sockets: readonly (readonly [userId: string, socket: string])[]): Promise<void>
   leave(userId: string, socket: string): Promise<void>
-  /** Every id is in the answer. */
+  /** Every id is in the answer. Nobody is offline who may be at a gateway that does not reach the store. */
   presence(userIds: readonly string[]): Promise<Map<string, PresenceState>>
-  /** First socket came, or last one left cleanly, anywhere. One whose gateway died is found by asking. */
+  /** First socket came, or last one left cleanly, anywhere; then `unknown` where `offline` would not be sure. One whose gateway died is found by asking. */
   onPresence(listener: (userId: string, state: PresenceState) => void): void
   /** A socket is beyond the most that a user may have, the oldest first; told wherever it is. */
   onEvicted(listener: (socket: string) => void): void
@@ -29,6 +29,9 @@ export interface SoftStore {
   spend(rate: string, count: number, ms: number): Promise<{ total: number; restMs: number } | undefined>
   /** How many gateways share rates, this one included, by the last that was known. */
   readonly gateways: number
+  /** People were called unknown, and whoever asks again now hears what is so. */
+  onKnown(listener: () => void): void
+  /** Says goodbye: what was told of this gateway's sockets is all. */
   close(): Promise<void>
 }
 
