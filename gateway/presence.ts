@@ -23,8 +23,8 @@ export interface PresenceDeps {
 
 interface Watch {
   wanted: readonly string[]
-  /** What each granted id was last told. */
-  told: Map<string, PresenceState['status']>
+  /** What of each granted id was told last; undefined: nothing yet. */
+  told: Map<string, PresenceState['status'] | undefined>
 }
 
 export class Presence {
@@ -43,6 +43,7 @@ export class Presence {
       const [node, id] = socket.split(' ')
       if (node === deps.nodeId) deps.evict(Number(id))
     })
+    deps.store.onKnown(() => void this.#ask())
     this.#timers = [
       setInterval(() => void this.#beat(), presenceBeatMs).unref(),
       setInterval(() => void this.#recheck(), presenceRecheckMs).unref(),
@@ -90,7 +91,7 @@ export class Presence {
   }
 
   async #judge(peer: Peer, watch: Watch, isFirst: boolean): Promise<void> {
-    const { reads, store, log } = this.#deps
+    const { reads, log } = this.#deps
     try {
       const sharing = await reads.sharing(peer.userId, watch.wanted)
       if (this.#watches.get(peer) !== watch) return
@@ -100,14 +101,11 @@ export class Presence {
         let watchers = this.#watchers.get(id)
         if (!watchers) this.#watchers.set(id, (watchers = new Set()))
         watchers.add(peer)
-        watch.told.set(id, 'unknown')
+        watch.told.set(id, undefined)
       }
-      const changed = new Set<string>()
-      const note = (id: string) => changed.add(id)
-      this.#noting.add(note)
-      const states = await store.presence(fresh).finally(() => this.#noting.delete(note))
+      const states = await this.#states(fresh)
       if (this.#watches.get(peer) !== watch) return
-      for (const id of fresh) if (!changed.has(id)) this.#tell(peer, watch, id, states.get(id) ?? unknownPresence, true)
+      for (const [id, state] of states) this.#tell(peer, watch, id, state, true)
       for (const id of watch.wanted) {
         if (sharing.has(id)) continue
         if (isFirst || watch.told.has(id)) this.#send(peer, id, unknownPresence)
@@ -144,12 +142,25 @@ export class Presence {
 
   /** Our sockets are still here; and those who vanished with another gateway are found by asking. */
   async #beat(): Promise<void> {
-    const { store } = this.#deps
-    await store.beat([...this.#sockets.values()].map(peer => [peer.userId, this.#name(peer)] as const))
+    await this.#deps.store.beat([...this.#sockets.values()].map(peer => [peer.userId, this.#name(peer)] as const))
+    await this.#ask()
+  }
+
+  async #ask(): Promise<void> {
     const ids = [...this.#watchers.keys()]
     for (let i = 0; i < ids.length; i += 200) {
-      for (const [id, state] of await store.presence(ids.slice(i, i + 200))) this.#changed(id, state)
+      for (const [id, state] of await this.#states(ids.slice(i, i + 200))) this.#changed(id, state)
     }
+  }
+
+  /** Without those of whom a change was heard meanwhile: the answer is older. */
+  async #states(ids: readonly string[]): Promise<Map<string, PresenceState>> {
+    const changed = new Set<string>()
+    const note = (id: string) => changed.add(id)
+    this.#noting.add(note)
+    const states = await this.#deps.store.presence(ids).finally(() => this.#noting.delete(note))
+    for (const id of changed) states.delete(id)
+    return states
   }
 
   async #recheck(): Promise<void> {
