@@ -189,14 +189,17 @@ for (const { door, over, decided } of doors) {
     assert.deepEqual(said(empty.tool_calls), ['list_tasks success'])
     assert.match(empty.response, /no completed/)
     assert.deepEqual(await tasksOf(ana), ['- brown eggs', '- bread'])
-    const audited = await stack.sql<{ action: string }>(
-      `select action from audit where actor_id = $1 and action in ('tool.approved', 'tool.rejected', 'tool.delete_task') order by at`,
+    const audited = await stack.sql<{ action: string; tool: string | null; hash: string }>(
+      `select action, detail ->> 'tool' as tool, detail ->> 'arguments_hash' as hash from audit where actor_id = $1 and action in ('tool.approved', 'tool.rejected', 'tool.delete_task') order by at`,
       [ana.id],
     )
     assert.deepEqual(
       audited.map(a => a.action),
       ['tool.rejected', 'tool.approved', 'tool.delete_task'],
     )
+    const [rejected, approved, called] = audited
+    assert.deepEqual([rejected!.tool, approved!.tool], ['delete_task', 'delete_task'])
+    assert.ok(approved!.hash === called!.hash && rejected!.hash === called!.hash, 'what was allowed is what was done')
   })
 
   test(`L-08 dialogue C over ${door}: with two that fit it asks which, and writes nothing before`, async () => {

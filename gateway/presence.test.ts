@@ -31,6 +31,8 @@ function makeWorld() {
     onPresence: listener => void (changed = listener),
     onEvicted: () => {},
     onKnown: listener => void (known = listener),
+    spend: async () => undefined,
+    gateways: 1,
     close: async () => {},
   }
   const reads = { sharing: async (_userId: string, wanted: readonly string[]) => new Set(wanted) }

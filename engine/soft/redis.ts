@@ -40,7 +40,10 @@ const heardMsMax = presencePulseMs * 1.5
 /** It is told to say everything again, does, was too late with it, and is in time. */
 const pulseRoundsMax = 4
 
-type Notice = { presence: string; state: { status: PresenceState['status']; lastSeen?: number } } | { evicted: string }
+type Notice =
+  | { presence: string; state: { status: PresenceState['status']; lastSeen?: number } }
+  | { evicted: string }
+  | { gateway: string }
 
 export function createRedisStore(deps: RedisStoreDeps, { ttlMs, socketsMax }: SoftOptions): SoftStore {
   const { log, metrics, name } = deps
@@ -91,6 +94,7 @@ export function createRedisStore(deps: RedisStoreDeps, { ttlMs, socketsMax }: So
   })
   subscriber.on('message', (_channel: string, text: string) => {
     const notice = JSON.parse(text) as Notice
+    if ('gateway' in notice) return rates.heard(notice.gateway)
     if ('evicted' in notice) {
       for (const listener of evictionListeners) listener(notice.evicted)
       return

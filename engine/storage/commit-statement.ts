@@ -144,14 +144,15 @@ const slotsGivenSql = (n: number) => `
       join fence on fence.shard_id = r.shard
      where s.run_id = r.id and r.status = 'queued')`
 
-/** Who allowed what is part of the audit trail, whichever door the decision came by. */
+/** Who allowed what is part of the audit trail, whichever door the decision came by; the call's own row goes with its conversation. */
 const decisionsSql = (n: number) => `
   decisions as (
     insert into audit (actor_id, action, target_type, target_id, detail)
     select r.decided_by, case r.decision when 'approve' then 'tool.approved' else 'tool.rejected' end, 'tool_call', r.call_id,
-           jsonb_build_object('run_id', r.run_id)
+           jsonb_build_object('run_id', r.run_id, 'tool', t.name, 'arguments_hash', encode(t.arguments_hash, 'hex'))
       from jsonb_to_recordset($${n}::jsonb) as r(shard int, run_id uuid, call_id text, decision text, decided_by uuid)
       join fence on fence.shard_id = r.shard
+      left join lateral (select c.name, c.arguments_hash from tool_call c where c.run_id = r.run_id and c.call_id = r.call_id limit 1) t on true
      where r.decision is not null)`
 
 export interface CommitStatement {
