@@ -14,6 +14,7 @@ import { processMono } from './control.ts'
 import { keepForeignHost } from './foreign.ts'
 import { json, openAdmin, readiness } from './ops/admin.ts'
 import { systemClock } from './ops/clock.ts'
+import { keepCompiled } from './ops/compile-cache.ts'
 import { type Config, ConfigError, readConfig } from './ops/config.ts'
 import { isLoopback, openIdentity } from './ops/identity.ts'
 import { type Log, openLog } from './ops/log.ts'
@@ -249,6 +250,7 @@ async function run(config: Config, log: Log): Promise<void> {
     threads: count,
   }
   isReady = true
+  keepCompiled()
   if (process.send) tellParent(ready)
   else console.log(JSON.stringify(ready))
   tellThreads()

@@ -320,7 +320,7 @@ export class Hub implements EngineSink {
 
   head(conversation: string, head: number): void {
     const room = this.rooms.all.get(conversation)
-    if (room) this.rooms.expect(room, head)
+    if (room) this.rooms.fill(room, head)
   }
 
   position(conversation: string): number {
@@ -380,7 +380,6 @@ export class Hub implements EngineSink {
     clearInterval(this.#drainTimer)
     clearInterval(this.#tickTimer)
     clearTimeout(this.#doubt)
-    this.rooms.close()
   }
 }
 

@@ -7,6 +7,7 @@ import { hostname } from 'node:os'
 import { createEngineClient } from '#engine/client/engine.ts'
 import { openAdmin } from '#engine/ops/admin.ts'
 import { systemClock } from '#engine/ops/clock.ts'
+import { keepCompiled } from '#engine/ops/compile-cache.ts'
 import { type Config, ConfigError, readConfig } from '#engine/ops/config.ts'
 import { openIdentity } from '#engine/ops/identity.ts'
 import { type Log, openLog } from '#engine/ops/log.ts'
@@ -224,6 +225,7 @@ async function run(config: Config, log: Log): Promise<void> {
   }
   const { address, port, family } = app.server.address() as AddressInfo
   const host = family === 'IPv6' ? `[${address}]` : address
+  keepCompiled()
   const ready: GatewayReady = { kind: 'ready', url: `http://${host}:${port}`, metricsUrl: admin.url }
   // A parent that is just going closes the channel under the message; 'disconnect' then says what to do.
   if (process.send) process.send(ready, undefined, undefined, () => undefined)

@@ -382,27 +382,3 @@ test('H1 a room is attached where its first seat begins and detached with its la
   r.rooms.leave(second)
   assert.deepEqual(r.detached, [id])
 })
-
-test('H2 what the owner says is in the log is read from it only when it does not come by itself', async () => {
-  const r = rig()
-  const { peer, wire } = r.peer('u')
-  r.rooms.sit(peer, id, 0)
-  const room = r.rooms.all.get(id)!
-  const from = (where: string, seq: number) => r.event(seq, { body: { from: where } })
-  const told = (frame: LogFrame) =>
-    r.rooms.fact(id, { ...frame, sender: frame.senderId, frame: frameText(frame.json), leaver: undefined })
-  r.commit(from('log', 1), false)
-  r.rooms.expect(room, 1)
-  told(from('link', 1))
-  r.commit(from('log', 2), false)
-  r.rooms.expect(room, 2)
-  await sleep(400)
-  assert.deepEqual(
-    wire.got.map(f => [f['seq'], f['from']]),
-    [
-      [1, 'link'],
-      [2, 'log'],
-    ],
-  )
-  r.rooms.close()
-})

@@ -46,8 +46,6 @@ export interface Fact {
 
 /** A chat.done that was lost with its link is made again from the answer after this. */
 const doneGraceMs = 1500
-/** An event that the log has and the link has not brought by then was lost. */
-const expectMs = 250
 
 export class Rooms {
   readonly all = new Map<string, Room>()
@@ -58,9 +56,6 @@ export class Rooms {
   #log: LogReads
   /** Answers that came from the log instead of the link; their chat.done may have been lost. */
   #doubtful: { room: Room; answer: LogFrame; at: number }[] = []
-  /** Rooms whose next events should come by themselves. */
-  #expected = new Map<Room, number>()
-  #expecting: NodeJS.Timeout | undefined
 
   constructor(deps: RoomsDeps) {
     this.#deps = deps
@@ -128,24 +123,9 @@ export class Rooms {
     this.#give(room, fact)
   }
 
-  /**
-   * The owner says that the log is at `target`. After a takeover most of it is on its way: an event whose statement has just
-   * returned is seen by a reader before it is pushed, and a reading for each conversation would be thousands.
-   */
-  expect(room: Room, target: number): void {
-    if (!room.isAttached || target <= room.last) return
-    this.#expected.set(room, Math.max(target, this.#expected.get(room) ?? 0))
-    this.#expecting ??= setTimeout(() => {
-      this.#expecting = undefined
-      const expected = this.#expected
-      this.#expected = new Map()
-      for (const [late, seq] of expected) this.fill(late, seq)
-    }, expectMs).unref()
-  }
-
   /** The log is known to be at `target`: what is missing is read from it. */
   fill(room: Room, target: number): void {
-    if (!room.isAttached || this.all.get(room.id) !== room) return
+    if (!room.isAttached) return
     room.target = Math.max(room.target, target)
     if (room.isFilling || room.target <= room.last) return
     room.isFilling = true
@@ -390,10 +370,6 @@ export class Rooms {
     seat.isBehind = false
     this.#releaseDones(seat)
     this.check(seat)
-  }
-
-  close(): void {
-    clearTimeout(this.#expecting)
   }
 
   /** Once a second: what could not be read is tried again, chat.done that was lost is made again. */

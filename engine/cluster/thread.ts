@@ -3,6 +3,7 @@
  * badly, takes its thread with it. A thread that served once never serves a second task, whatever it left open.
  */
 import { channel } from 'node:diagnostics_channel'
+import { keepCompiled } from '#engine/ops/compile-cache.ts'
 import { spareLoadMs } from '#protos/limits.ts'
 
 // A spare thread waits with the modules of its task loaded, so that a replacement serves at once. It loads them when the
@@ -15,6 +16,7 @@ const threadStarted = channel('parley:thread')
 
 export default async function runInThread(data: { module: string; worker: number }): Promise<never> {
   threadStarted.publish({ worker: data.worker })
+  keepCompiled()
   try {
     const task = (await import(data.module)) as { default(data: unknown): Promise<void> }
     await task.default(data)
