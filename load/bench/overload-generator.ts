@@ -1,6 +1,6 @@
 /**
- * More sends than anybody can take, in a process of its own: open loop, and a socket whose send was refused sends that one again
- * after what it was told, in place of a new one, while further ones go on coming. Told by IPC; refuses to judge.
+ * More sends than anybody can take, in a process of its own: open loop, and a socket whose send was refused is silent for as long as
+ * it was told, then sends what was refused again, in order, before anything new. Told by IPC; refuses to judge.
  */
 import { WsClient } from '#load/kit/ws-client.ts'
 import { type Sender, wires } from './wires.ts'
@@ -38,6 +38,8 @@ export interface Flooded {
   withoutRetry: number
   /** Attempts that were a refused send coming again. */
   again: number
+  /** Sends that were due and not begun, because their socket had been told to wait. */
+  waited: number
   /** Acks in each second. */
   perSecond: number[]
   lateMs: Spans
@@ -51,18 +53,17 @@ const wire = wires.parley
 const clients: WsClient[] = []
 let senders: Sender[] = []
 
-/** The first refused send of a socket: it has to come again before others are taken. */
-interface Owed {
-  n: number
+/** What a socket has to send again, oldest first, and from when on. */
+interface Outbox {
+  refused: number[]
   at: number
-  isInFlight: boolean
 }
 
 class Flood {
   readonly #dueAt: Float64Array
   readonly #writtenAt: Float64Array
   readonly #owner: Int32Array
-  readonly #owed: (Owed | undefined)[] = []
+  readonly #outboxes = senders.map((): Outbox => ({ refused: [], at: 0 }))
   readonly #acks: number[] = []
   readonly #refusals: number[] = []
   readonly #refusalsFromWrite: number[] = []
@@ -76,6 +77,7 @@ class Flood {
   #refused = 0
   #withoutRetry = 0
   #again = 0
+  #waited = 0
   readonly #base: number
 
   constructor(base: number, total: number, seconds: number) {
@@ -99,8 +101,6 @@ class Flood {
     this.#acks.push(now - this.#dueAt[n]!)
     const second = Math.floor((now - this.#startedAt) / 1000)
     if (second < this.#perSecond.length) this.#perSecond[second]!++
-    const who = this.#owner[n]!
-    if (this.#owed[who]?.n === n) this.#owed[who] = undefined
   }
 
   refused(bytes: Buffer): void {
@@ -113,14 +113,11 @@ class Flood {
     if (typeof retryAfterMs !== 'number') this.#withoutRetry++
     this.#refusals.push(now - this.#dueAt[n]!)
     this.#refusalsFromWrite.push(now - this.#writtenAt[n]!)
-    const who = this.#owner[n]!
-    const known = this.#owed[who]
-    const at = now + (typeof retryAfterMs === 'number' ? retryAfterMs : 500)
-    if (!known) this.#owed[who] = { n, at, isInFlight: false }
-    else if (known.n === n) {
-      known.at = at
-      known.isInFlight = false
-    }
+    const outbox = this.#outboxes[this.#owner[n]!]!
+    outbox.at = Math.max(outbox.at, now + (typeof retryAfterMs === 'number' ? retryAfterMs : 500))
+    let place = outbox.refused.length
+    while (place > 0 && outbox.refused[place - 1]! > n) place--
+    outbox.refused.splice(place, 0, n)
   }
 
   async run(rate: number, runMs: number, drainMs: number): Promise<Flooded> {
@@ -132,7 +129,7 @@ class Flood {
         const now = performance.now()
         const dueOf = (i: number) => this.#startedAt + (i * 1000) / rate
         if (slot < total && dueOf(slot) <= now) this.#late.push(now - dueOf(slot))
-        while (slot < total && dueOf(slot) <= now) this.#send(slot++ % senders.length, now, dueOf(slot - 1))
+        while (slot < total && dueOf(slot) <= now) this.#turn(slot++ % senders.length, now, dueOf(slot - 1))
         if (slot >= total) resolve()
         else setTimeout(tick, 1)
       }
@@ -154,18 +151,25 @@ class Flood {
       again: this.#again,
       perSecond: this.#perSecond,
       lateMs: spansOf(this.#late),
-      owed: this.#owed.filter(o => o !== undefined).length,
+      waited: this.#waited,
+      owed: this.#owed(),
     }
   }
 
-  #send(who: number, now: number, due: number): void {
-    const owed = this.#owed[who]
-    const isAgain = owed !== undefined && !owed.isInFlight && owed.at <= now
-    const n = isAgain ? owed.n : this.#next++
-    if (isAgain) {
-      owed.isInFlight = true
-      this.#again++
-    }
+  #owed(): number {
+    return this.#outboxes.reduce((count, { refused }) => count + refused.length, 0)
+  }
+
+  /** A socket's turn: what was refused first, something new if there is none, nothing while it has to wait. */
+  #turn(who: number, now: number, due: number): void {
+    const { at, refused } = this.#outboxes[who]!
+    if (at > now) this.#waited++
+    else this.#send(who, refused.shift(), now, due)
+  }
+
+  #send(who: number, refused: number | undefined, now: number, due: number): void {
+    if (refused !== undefined) this.#again++
+    const n = refused ?? this.#next++
     this.#attempts++
     this.#dueAt[n] = due
     this.#writtenAt[n] = now
@@ -177,11 +181,10 @@ class Flood {
   async #drain(drainMs: number): Promise<void> {
     for (const until = performance.now() + drainMs; performance.now() < until; ) {
       const now = performance.now()
-      for (const [who, owed] of this.#owed.entries())
-        if (owed && !owed.isInFlight && owed.at <= now) this.#send(who, now, now)
-      const isQuiet = this.#attempts === this.#acked + this.#refused
-      if (isQuiet && !this.#owed.some(o => o !== undefined)) return
-      await new Promise(resolve => setTimeout(resolve, 10))
+      for (const [who, { at, refused }] of this.#outboxes.entries())
+        if (refused.length > 0 && at <= now) this.#send(who, refused.shift(), now, now)
+      if (this.#attempts === this.#acked + this.#refused && this.#owed() === 0) return
+      await new Promise(resolve => setTimeout(resolve, 20))
     }
   }
 }

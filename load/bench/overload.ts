@@ -84,7 +84,7 @@ function watchQueues(subject: ParleySubject): () => Moment[] {
       second: (performance.now() - from) / 1000,
       pending: sumOf(gateway, 'parley_sends_pending'),
       mailboxes: sumOf(engine, 'parley_mailbox_letters'),
-      lagMs: { gateway: lag(gateway, 'main'), worker: lag(engine, 'worker-0') },
+      lagMs: { gateway: lag(gateway, 'gateway'), worker: lag(engine, 'worker-0') },
     })
   }
   // A page that does not come in time is one that was asked in vain.
@@ -167,8 +167,8 @@ function report(capacity: number, f: Flooded, growth: Growth, moments: readonly 
     `Machine: ${machineLine()}.`,
     '',
     `${2 * capacity} sends/s for ${seconds} s, twice the ${capacity} that ${2 * pairCount} sockets with one send each in flight get through, in ${pairCount} conversations of two. A refused send`,
-    'comes again after its retryAfterMs, as a client would do it, in place of a new one; the ones between are refused by the rule of order.',
-    `${f.attempts} attempts, ${f.acked} acked, ${f.refused} refused (${codes.join(', ')}), ${f.again} of them sends coming again, ${f.unanswered} without an answer.`,
+    'comes again after its retryAfterMs, in order and before anything new, as a client would do it; meanwhile its socket is silent.',
+    `${f.attempts} attempts, ${f.acked} acked, ${f.refused} refused (${codes.join(', ')}), ${f.again} of them sends coming again, ${f.unanswered} without an answer; ${f.waited} sends were not begun, because their socket had been told to wait.`,
     `Acks a second: ${mean(f.perSecond.slice(0, tenth)).toFixed(0)} in the first sixth, ${mean(f.perSecond.slice(-tenth)).toFixed(0)} in the last. ` +
       `RSS grew by ${growth.gateway.toFixed(0)} MB (gateway) and ${growth.engine.toFixed(0)} MB (engine).`,
     'The generator shares both cores; what it is late by is in all rows but the last but one.',
