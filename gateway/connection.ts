@@ -62,6 +62,8 @@ interface Sent {
 
 const loadCodes: readonly ErrorCode[] = ['RLIMIT', 'OVERLOADED', 'UNAVAILABLE']
 const pendingRetryMs = 1000
+/** Of what a busy worker is spared, the half that is drawn by lot: all at once would be the next wave. */
+const spreadRetryMs = 1000
 
 /** A client may send any code; the metric has room for the known ones. */
 const closeLabel = (code: number) =>
@@ -268,11 +270,11 @@ export class Connection implements Wire {
     })
     if (taken.taken) return
     const code = taken.reason === 'gateway' ? 'OVERLOADED' : 'RLIMIT'
-    const failure: Failure = { code, message: 'Too many messages wait for an answer.', retryAfterMs: pendingRetryMs }
+    const retryAfterMs =
+      taken.reason === 'gateway' ? Math.round((pendingRetryMs + spreadRetryMs * clock.random()) / 2) : pendingRetryMs
+    const failure: Failure = { code, message: 'Too many messages wait for an answer.', retryAfterMs }
     this.#error(failure, askedOf(frame), frame.conversationId)
-    if (clientMessageId !== undefined) {
-      this.#refused(frame.conversationId, clientMessageId, code, pendingRetryMs)
-    }
+    if (clientMessageId !== undefined) this.#refused(frame.conversationId, clientMessageId, code, retryAfterMs)
   }
 
   #join(frame: ClientFrame<'room.join'>, text: string, isImplicit: boolean): void {

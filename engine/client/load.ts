@@ -6,8 +6,8 @@ import { Admission } from '#engine/ops/admission.ts'
 import { linkQueueLettersMin } from '#protos/limits.ts'
 
 const stepMs = 100
-const steps = 10
-/** The pace is that of the best of them: one that began within the second, or paused, is no slower for it. */
+const steps = 5
+/** The pace is that of the best of them: one that has just begun, or paused, is no slower for it. */
 const bestSteps = 3
 
 export class Load {

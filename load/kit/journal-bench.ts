@@ -105,6 +105,7 @@ export class TestSource implements Source {
   /** Of the last read of the head; undefined: the head is doubtful. */
   generation: number | undefined = 0
   taken: Letter[] = []
+  #isReading = false
   readonly #journal: () => GroupJournal
   readonly #readHead: (conversation: string) => Promise<number>
 
@@ -198,9 +199,13 @@ export class TestSource implements Source {
     if (this.letters.length > 0) this.#journal().offer(this)
   }
 
+  /** One reading at a time: a second one's answer would come when letters are under way on the first one's. */
   async #refresh(): Promise<void> {
+    if (this.#isReading) return
+    this.#isReading = true
     const { generation } = this.#journal()
     this.head = await this.#readHead(this.conversation)
+    this.#isReading = false
     this.generation = generation
     this.#journal().offer(this)
   }
