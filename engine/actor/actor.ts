@@ -146,8 +146,8 @@ export class Actor implements Source, Joinable {
     const item: Waiting = { command, from, delivery, bytes: delivery.body.length + 200, isReady: true, isAgain: false }
     const isYoung = !this.#wasEmpty && this.#usedAt - this.#bornAt < actorYoungMs
     const isResent = (delivery.label.flags & letterFlags.resend) !== 0
-    const isAgain = this.#state !== undefined && isKnown(command, this.#state.recent)
-    const looksUp = isAgain || ((isYoung || isResent) && needsLookUp(command))
+    const isStoredHere = this.#state !== undefined && isKnown(command, this.#state.recent)
+    const looksUp = isStoredHere || ((isYoung || isResent) && needsLookUp(command))
     if (!this.#mailbox.push(item)) return false
     if (looksUp) this.#prepare(item, 'stored')
     else this.#work()

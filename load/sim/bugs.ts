@@ -106,8 +106,8 @@ export const bugs: readonly Bug[] = [
     patches: [
       {
         file: 'engine/actor/actor.ts',
-        from: 'const looksUp = (isYoung || isResent) && needsLookUp(command)',
-        to: 'const looksUp = false && isYoung && isResent && needsLookUp(command)',
+        from: 'const looksUp = isStoredHere || ((isYoung || isResent) && needsLookUp(command))',
+        to: 'const looksUp = isStoredHere || (false && isYoung && isResent && needsLookUp(command))',
       },
       {
         file: 'load/sim/postgres-model.ts',
