@@ -136,7 +136,7 @@ export const admissionWaitMsMax = 200
 /** once it stood for so long: a burst is stored before a refused send would be back. At twice the capacity this is 0.7 % of a minute. */
 export const admissionStandsMs = 250
 /** So long without such a wait, and the next one is a burst again. */
-export const admissionCalmMs = 1000
+export const admissionCalmMs = 5000
 /** What waited while shards had no owner comes in one go: about as long as the longest takeover of a killed process may take. */
 export const admissionTakeoverMs = 3000
 export const batchRowsMax = 256
