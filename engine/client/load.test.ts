@@ -14,7 +14,7 @@ function refused(load: Load, waiting: number, from: number, ms: number, answersP
   return count
 }
 
-test('[L12] what waits longer than 200 ms for its worker is refused once that stands, whoever holds it', () => {
+test('[S15] what waits longer than 200 ms for its worker is refused once that stands, whoever holds it', () => {
   const load = new Load()
   const most = 5 * admissionWaitMsMax
   refused(load, 0, 0, 2000, 5)
@@ -24,7 +24,7 @@ test('[L12] what waits longer than 200 ms for its worker is refused once that st
   assert.equal(refused(load, most, 3100 + admissionStandsMs, 100, 5), 0, 'what there is room for is taken again')
 })
 
-test('[L12] a few that wait for a slow disk, a worker that is away and a takeover are no overload', () => {
+test('[S15] a few that wait for a slow disk, a worker that is away and a takeover are no overload', () => {
   assert.equal(refused(new Load(), linkQueueLettersMin - 1, 0, 3000, 1), 0)
   const load = new Load()
   assert.equal(refused(load, 100_000, 0, 3000, 0), 0)
