@@ -41,7 +41,8 @@ export function checkPresence(
     const list = lives.get(user) ?? []
     if (status === 'online') {
       const isAllowed = list.some(t => {
-        if (t.from > at) return false
+        // A gateway tells of an arrival before the one who came reads its `ready`.
+        if (t.from - bounds.slackMs > at) return false
         const grace = t.ended === 'clean' ? bounds.cleanMs : t.ended === 'lost' ? bounds.lostMs : 0
         return at <= t.to + grace + bounds.slackMs
       })
