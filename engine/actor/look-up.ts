@@ -33,7 +33,7 @@ export async function prepare(
   item.isReady = true
 }
 
-/** A look-up so old that its id may have come and gone in the recent map since: it is made again. */
+/** A look-up so old that its id may have come and gone among the recent ones since: it is made again. */
 export function isStale({ command, stored, lookedUpAt }: Waiting, head: number): boolean {
   return command.type === 'message.status' && stored === null && head - (lookedUpAt ?? 0) > recentIdsMax / 2
 }

@@ -33,7 +33,7 @@ test('[A1] a burst after an idle time is taken, however slow the statement befor
   assert.equal(refused(admission, 1000, 35_000, 200, 2560), 0)
 })
 
-test('[A1] a queue that stood is kept short without another try, until there was none for a second', () => {
+test('[A1] a queue that stood is kept short without another try, until there was none for a while', () => {
   const admission = new Admission()
   refused(admission, 300, 0, 1000)
   assert.equal(refused(admission, 100, 1000, admissionCalmMs / 2), 0)

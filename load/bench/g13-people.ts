@@ -1,10 +1,11 @@
 /** People's acks while 50 turns stream, and while the model answers nothing: in turn with quiet spans, the medians compared. */
-import { type ChildProcess, fork } from 'node:child_process'
+import { fork } from 'node:child_process'
 import path from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { WsClient } from '#load/kit/ws-client.ts'
 import { questionOf } from '#load/rig/upstream.ts'
 import type { ScriptName } from '#load/rig/upstream-scripts.ts'
+import { ask } from './ask.ts'
 import { at, ms, newRun, type Outcome, openStage, type Stage } from './g13-stage.ts'
 import type { FromGenerator, StepResult, ToGenerator } from './w1-generator.ts'
 
@@ -26,7 +27,7 @@ export async function people(isSmoke: boolean): Promise<Outcome> {
   const generator = fork(path.join(import.meta.dirname, 'w1-generator.ts'), [], { stdio: 'inherit' })
   try {
     const senders = await makePairs(stage, pairs)
-    await ask(generator, { kind: 'open', wsUrl: stage.product.wsUrl, senders }, 'open')
+    await ask<FromGenerator, 'open'>(generator, { kind: 'open', wsUrl: stage.product.wsUrl, senders }, 'open')
     const askers = await makeAskers(stage, turns, pairs * 2)
     const sockets = await openSockets(stage, new Set(askers.map(a => a.token)))
     const results: Record<'quiet' | 'streams' | 'hole', StepResult[]> = { quiet: [], streams: [], hole: [] }
@@ -39,7 +40,7 @@ export async function people(isSmoke: boolean): Promise<Outcome> {
             ? 0
             : await start(stage, askers, what === 'hole' ? 'never-begun-and-stopped' : 'plain', spanMs)
         if (what !== 'quiet' && running < turns) problems.push(`${what}: ${running} of ${turns} turns ran`)
-        const result = await ask(generator, { kind: 'step', rate, ...spans }, 'step')
+        const result = await ask<FromGenerator, 'step'>(generator, { kind: 'step', rate, ...spans }, 'step')
         if (result.acked !== result.due) problems.push(`${what}: ${result.acked} of ${result.due} sends were acked`)
         results[what].push(result)
         await stopAll(stage, askers, sockets)
@@ -133,17 +134,4 @@ async function stopAll(stage: Stage, askers: readonly Turn[], sockets: ReadonlyM
     }
   }
   throw new Error('turns did not end')
-}
-
-function ask<K extends 'open' | 'step'>(generator: ChildProcess, order: ToGenerator, kind: K) {
-  return new Promise<Extract<FromGenerator, { kind: K }>>((resolve, reject) => {
-    const settle = (message: FromGenerator) => {
-      if (message.kind === 'broken') reject(new Error(message.why))
-      else if (message.kind === kind) resolve(message as Extract<FromGenerator, { kind: K }>)
-      else return
-      generator.off('message', settle)
-    }
-    generator.on('message', settle)
-    generator.send(order)
-  })
 }

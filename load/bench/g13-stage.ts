@@ -11,6 +11,7 @@ import { startTestPostgres } from '#load/kit/postgres.ts'
 import { cpuMs, treeCpuMs } from '#load/kit/proc.ts'
 import { type Product, startProduct } from '#load/kit/product.ts'
 import { Upstream } from '#load/rig/upstream.ts'
+import { ask } from './ask.ts'
 import type { FromWatchers, Seat, Sight, ToWatchers } from './watch-generator.ts'
 
 export interface Outcome {
@@ -71,7 +72,7 @@ export class Watchers {
   }
 
   async open(url: string, seats: Seat[], isRaw: boolean): Promise<void> {
-    await this.#ask({ kind: 'open', url, seats, isRaw }, 'open')
+    await ask<FromWatchers, 'open'>(this.#child, { kind: 'open', url, seats, isRaw }, 'open')
   }
 
   tell(order: ToWatchers): void {
@@ -79,26 +80,12 @@ export class Watchers {
   }
 
   async collect(): Promise<Sight[]> {
-    return (await this.#ask({ kind: 'collect' }, 'collect')).sights
+    return (await ask<FromWatchers, 'collect'>(this.#child, { kind: 'collect' }, 'collect')).sights
   }
 
   end(): void {
     if (this.#child.connected) this.tell({ kind: 'end' })
     this.#child.kill()
-  }
-
-  #ask<K extends 'open' | 'collect'>(order: ToWatchers, kind: K) {
-    return new Promise<Extract<FromWatchers, { kind: K }>>((resolve, reject) => {
-      const settle = (message: FromWatchers) => {
-        if (message.kind === 'broken') reject(new Error(message.why))
-        else if (message.kind === kind) resolve(message as Extract<FromWatchers, { kind: K }>)
-        else return
-        this.#child.off('message', settle)
-      }
-      this.#child.on('message', settle)
-      this.#child.once('exit', code => reject(new Error(`the watchers ended with ${code}`)))
-      this.tell(order)
-    })
   }
 }
 
