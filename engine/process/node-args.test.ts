@@ -11,7 +11,8 @@ test('V8 has a helper for each core but one, at least one and at most four', () 
     [4, 3],
     [64, 4],
   ] as const) {
-    assert.deepEqual(nodeArgs('engine', cores), [`--v8-pool-size=${helpers}`])
+    for (const script of ['gateway', 'engine'] as const)
+      assert.equal(nodeArgs(script, cores)[0], `--v8-pool-size=${helpers}`)
   }
   assert.deepEqual(nodeArgs('model'), [])
 })
