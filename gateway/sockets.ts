@@ -9,6 +9,7 @@ import type { CloseCode } from '#protos/errors.ts'
 import { heartbeatMs, silentMsMax, sweepEveryMs, sweepLateMs } from '#protos/limits.ts'
 import type { Connection } from './connection.ts'
 import { Groups } from './groups.ts'
+import { QuickLane } from './quick-lane.ts'
 
 export class Sockets {
   readonly open = new Map<number, Connection>()
@@ -16,6 +17,9 @@ export class Sockets {
   #byWs = new WeakMap<WebSocket, Connection>()
   #addresses = new Map<string, number>()
   #sessions = new Groups<string, Connection>()
+  #lane = new QuickLane<Connection>((connection, text) => {
+    if (!connection.isEnded) connection.frame(text)
+  })
   #timer: NodeJS.Timeout
   #sweptAt: number
   #judgeFrom = 0
@@ -37,6 +41,7 @@ export class Sockets {
     this.#addresses.set(connection.address, this.countOf(connection.address) + 1)
     // Spread over the heartbeat, so that sockets that came together are not pinged together.
     connection.nextPingAt = this.#clock.mono() + heartbeatMs * (0.5 + this.#clock.random() / 2)
+    this.#lane.add(connection)
     ws.on('message', this.#onMessage)
     ws.on('ping', this.#onControl)
     ws.on('pong', this.#onControl)
