@@ -201,10 +201,13 @@ const utf8 = new TextDecoder('utf-8', { fatal: true })
 function readLabel(source: Buffer, at: number, labelBytes: number): Label {
   const traceBytes = source[at + 3]!
   if (fixedLabelBytes + traceBytes > labelBytes) throw new LetterError('trace beyond the label')
+  const traceAt = at + fixedLabelBytes
   let trace = ''
   if (traceBytes > 0) {
     try {
-      trace = utf8.decode(source.subarray(at + fixedLabelBytes, at + fixedLabelBytes + traceBytes))
+      trace = isPlain(source, traceAt, traceAt + traceBytes)
+        ? source.toString('latin1', traceAt, traceAt + traceBytes)
+        : utf8.decode(source.subarray(traceAt, traceAt + traceBytes))
     } catch {
       throw new LetterError('trace is no UTF-8')
     }
@@ -219,10 +222,16 @@ function readLabel(source: Buffer, at: number, labelBytes: number): Label {
     seq: readU64(source, at + 20),
     conversation: idAt(source, at + 28),
     principal: idAt(source, at + 44),
-    attempt: idAt(source, at + 60),
+    attempt: isNil(source, at + 60) ? '' : freshIdAt(source, at + 60),
     subject: idAt(source, at + 76),
     trace,
   }
+}
+
+/** Nothing but ASCII, as nearly all traces are: a decoder costs more than the rest of the label. */
+function isPlain(source: Buffer, from: number, end: number): boolean {
+  for (let i = from; i < end; i++) if (source[i]! > 0x7f) return false
+  return true
 }
 
 function readU64(source: Buffer, at: number): number {
@@ -234,13 +243,48 @@ function readU64(source: Buffer, at: number): number {
 /** One id's text while it is read; a flat string is cheaper to keep and to look up than one put together from pieces. */
 const idText = Buffer.alloc(36)
 
-function isNil(source: Buffer, at: number): boolean {
-  for (let i = 4; i < 16; i++) if (source[at + i] !== 0) return false
-  return true
-}
+/**
+ * Ids that come again and again (conversations, people), by their last bits: the same text for the same bytes is one
+ * string, whose hash is known to every map that is asked for it. A newer id takes the place of an older one.
+ */
+const knownSlots = 8192
+const knownBytes = new Uint32Array(4 * knownSlots)
+const knownTexts: string[] = new Array<string>(knownSlots).fill('')
 
 function idAt(source: Buffer, at: number): string {
-  if (source.readUInt32LE(at) === 0 && isNil(source, at)) return ''
+  const [a, b, c, d] = [
+    source.readUInt32LE(at),
+    source.readUInt32LE(at + 4),
+    source.readUInt32LE(at + 8),
+    source.readUInt32LE(at + 12),
+  ]
+  if ((a | b | c | d) === 0) return ''
+  const slot = (c ^ d) & (knownSlots - 1)
+  const known = 4 * slot
+  if (
+    knownBytes[known] === a &&
+    knownBytes[known + 1] === b &&
+    knownBytes[known + 2] === c &&
+    knownBytes[known + 3] === d
+  ) {
+    return knownTexts[slot]!
+  }
+  const text = freshIdAt(source, at)
+  knownBytes[known] = a
+  knownBytes[known + 1] = b
+  knownBytes[known + 2] = c
+  knownBytes[known + 3] = d
+  knownTexts[slot] = text
+  return text
+}
+
+/** Of attempts, which do not come again. */
+function freshIdAt(source: Buffer, at: number): string {
   writeIdText(idText, source, at)
   return idText.toString('latin1')
+}
+
+function isNil(source: Buffer, at: number): boolean {
+  for (let i = 0; i < 16; i++) if (source[at + i] !== 0) return false
+  return true
 }
