@@ -96,6 +96,34 @@ test('S12 the limiter holds no more keys than its limit and forgets the least re
   assert.ok(limiter.take('login_account', 'a') > 0, 'used just now, so it is still known')
 })
 
+test('S12 of whatever was asked for in whatever order, those used last are known, over all limits', async () => {
+  const metrics = openMetrics()
+  const keysMax = 5
+  const clock = { ...systemClock, mono: () => 0 }
+  const limits = ['login_account', 'register_account'] as const
+  const asks = fc.array(fc.tuple(fc.constantFrom(...limits), fc.constantFrom(...'abcdef')), { maxLength: 60 })
+  fc.assert(
+    fc.property(asks, asked => {
+      // Each is granted once, at this scale, and then no more for as long as it is known.
+      const limiter = createLimiter({ clock, metrics, scale: 0.2, keysMax })
+      const known = new Set<string>()
+      for (const [limit, key] of asked) {
+        const name = `${limit} ${key}`
+        assert.equal(limiter.take(limit, key) > 0, known.delete(name))
+        known.add(name)
+        if (known.size > keysMax) known.delete(known.values().next().value!)
+        assert.equal(limiter.size, known.size)
+      }
+    }),
+  )
+  const limiter = createLimiter({ clock, metrics, scale: 1, keysMax })
+  for (const key of 'abcdefg') {
+    limiter.takeSend(key, 'room')
+    assert.equal((await metrics.parley_limiter_keys.get()).values[0]?.value, limiter.size)
+  }
+  assert.equal(limiter.size, keysMax)
+})
+
 test('S22 questions are limited by person, hour and conversation; a refusal takes nothing, and its wait is honest', () => {
   let now = 0
   const limiter = createLimiter({ clock: { ...systemClock, mono: () => now }, metrics: openMetrics(), scale: 1 })
@@ -186,6 +214,15 @@ test('P13 one gateway that is asked alone grants the whole rate, and a wait as l
   const wait = Math.max(other.take('rest_user', 'ann'), waitMs)
   world.now += wait
   assert.deepEqual([one.take('rest_user', 'ann'), other.take('rest_user', 'ann')], [0, 0])
+})
+
+test('P13 what one person used is not told as another’s, nor as used of another rate', async () => {
+  const { gateways } = twoGateways()
+  const [one, other] = gateways
+  for (let i = 0; i < 100; i++, await told()) assert.equal(one.take('rest_user', 'ann'), 0)
+  for (let i = 0; i < 100; i++, await told()) assert.equal(other.take('rest_user', 'ben'), 0)
+  for (let i = 0; i < 60; i++, await told()) assert.equal(other.take('rest_address', 'ann'), 0)
+  assert.ok(one.take('rest_user', 'ann') > 0)
 })
 
 test('S11 addresses are limited by IPv4 or by /64', () => {

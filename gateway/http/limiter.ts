@@ -1,5 +1,5 @@
 /**
- * Rates: one meter per limit and key, in a bounded map. RATE_LIMIT_SCALE multiplies each rate with its burst. Several gateways
+ * Rates: one meter per limit and key, a bounded number of them. RATE_LIMIT_SCALE multiplies each rate with its burst. Several gateways
  * share a rate: each decides at once by what it knows, and tells and learns now and then what was granted; one that learns
  * nothing grants its part of the rate. Refuses to wait for anybody, and to hold more than limiterKeysMax keys: the least recently used go first, whose time is over or nearly so.
  */
@@ -7,6 +7,7 @@ import type { Clock } from '#engine/ops/clock.ts'
 import type { Metrics } from '#engine/ops/metrics.ts'
 import { limiterKeysMax, rateUntoldShare } from '#protos/limits.ts'
 import { freshMeter, type Meter, type Others, type Rule, scaledRule, takeOne } from './meter.ts'
+import { type Linked, Recency } from './recency.ts'
 
 const minute = 60_000
 const hour = 3_600_000
@@ -44,8 +45,17 @@ export interface RateShare {
   readonly gateways: number
 }
 
+/** A rate with all that use it, by key: a key is what callers have anyway, and a text made of it and the name is not. */
+interface Limit {
+  readonly name: LimitName
+  readonly rule: Rule
+  readonly accounts: Map<string, Account>
+}
+
 /** Of one rate of one key. */
-interface Account {
+interface Account extends Linked<Account> {
+  readonly limit: Limit
+  readonly key: string
   meter: Meter
   others: Others
   /** Granted here and not told yet; told in the stretch that others know. */
@@ -54,6 +64,8 @@ interface Account {
   isTelling: boolean
   /** The last time nobody could be told. */
   isAlone: boolean
+  /** It is in its limit's map, and in the order of use. */
+  isKept: boolean
 }
 
 export interface Limiter {
@@ -73,19 +85,21 @@ export function createLimiter(options: {
   share?: RateShare
 }): Limiter {
   const { clock, metrics, scale, keysMax = limiterKeysMax, share } = options
-  const accounts = new Map<string, Account>()
-  const scaled = Object.fromEntries(
-    Object.entries(rates).map(([name, rule]) => [name, scaledRule(rule, scale)]),
-  ) as Record<LimitName, Rule>
+  const limits = Object.fromEntries(
+    Object.entries(rates).map(([name, rule]) => [name, { name, rule: scaledRule(rule, scale), accounts: new Map() }]),
+  ) as Record<LimitName, Limit>
+  /** Of all limits. */
+  const recency = new Recency<Account>()
 
   /** What is due is told; all gateways together leave no more untold than the share of a rate that is tolerated. */
-  function tell(to: RateShare, name: string, rule: Rule, account: Account): void {
+  function tell(to: RateShare, account: Account): void {
+    const { rule } = account.limit
     const due = Math.max(1, Math.floor((rule.count * rateUntoldShare) / to.gateways))
     if (account.isTelling || account.untold < due) return
     const told = account.untold
     account.untold = 0
     account.isTelling = true
-    void to.spend(name, told, rule.ms).then(found => {
+    void to.spend(`${account.limit.name} ${account.key}`, told, rule.ms).then(found => {
       account.isTelling = false
       account.isAlone = found === undefined
       if (!found) return
@@ -94,41 +108,68 @@ export function createLimiter(options: {
       const isNew = until > account.others.until + restSlackMs
       account.told = isNew ? told : account.told + told
       account.others = { used: Math.max(0, found.total - account.told), until }
-      tell(to, name, rule, account)
+      tell(to, account)
     })
   }
 
+  /** What one more would be; takes nothing yet. */
+  function ask(limit: Limit, key: string, now: number) {
+    const account = limit.accounts.get(key) ?? freshAccount(limit, key, now)
+    const rule = account.isAlone && share ? scaledRule(limit.rule, 1 / share.gateways) : limit.rule
+    const { meter, waitMs } = takeOne(account.meter, rule, now, account.others)
+    return { account, meter, waitMs }
+  }
+
+  function settle({ account, meter, waitMs }: ReturnType<typeof ask>): void {
+    account.meter = meter
+    keep(account)
+    if (!share || waitMs > 0) return
+    account.untold++
+    tell(share, account)
+  }
+
+  /** It was used just now. */
+  function keep(account: Account): void {
+    if (account.isKept) return recency.used(account)
+    const isFull = recency.size >= keysMax
+    if (isFull) forget(recency.oldest!)
+    account.isKept = true
+    account.limit.accounts.set(account.key, account)
+    recency.add(account)
+    if (!isFull) metrics.parley_limiter_keys.set(recency.size)
+  }
+
+  function forget(account: Account): void {
+    account.isKept = false
+    account.limit.accounts.delete(account.key)
+    recency.remove(account)
+  }
+
+  /** By itself, for it is asked before each send: most ask for no more than one. */
+  function take(limit: Limit, key: string): number {
+    const asked = ask(limit, key, clock.mono())
+    settle(asked)
+    if (asked.waitMs > 0) metrics.parley_rate_limited_total.inc({ limit: limit.name })
+    return asked.waitMs
+  }
+
   /** One of each, or none: `waitMs` is until all of them grant. */
-  function takeAll(asked: readonly (readonly [LimitName, string])[]): { waitMs: number; limit: LimitName } {
+  function takeAll(wanted: readonly (readonly [LimitName, string])[]): { waitMs: number; limit: LimitName } {
     const now = clock.mono()
-    const found = asked.map(([limit, key]) => {
-      const name = `${limit} ${key}`
-      const account = accounts.get(name) ?? freshAccount(scaled[limit], now)
-      const rule = account.isAlone && share ? scaledRule(scaled[limit], 1 / share.gateways) : scaled[limit]
-      return { limit, name, account, ...takeOne(account.meter, rule, now, account.others) }
-    })
-    const slowest = found.reduce((a, b) => (b.waitMs > a.waitMs ? b : a))
-    for (const { limit, name, account, meter, waitMs } of found) {
-      // A refusal takes nothing where it would have been granted.
-      if (slowest.waitMs > 0 && waitMs === 0) continue
-      account.meter = meter
-      // Set anew, so that the map's order is the order of last use.
-      if (!accounts.delete(name) && accounts.size >= keysMax) accounts.delete(accounts.keys().next().value!)
-      accounts.set(name, account)
-      if (!share || waitMs > 0) continue
-      account.untold++
-      tell(share, name, scaled[limit], account)
-    }
-    metrics.parley_limiter_keys.set(accounts.size)
-    const { waitMs, limit } = slowest
+    const asked = wanted.map(([limit, key]) => ask(limits[limit], key, now))
+    const slowest = asked.reduce((a, b) => (b.waitMs > a.waitMs ? b : a))
+    const { waitMs } = slowest
+    const limit = slowest.account.limit.name
+    // A refusal takes nothing where it would have been granted.
+    for (const one of asked) if (waitMs === 0 || one.waitMs > 0) settle(one)
     if (waitMs > 0) metrics.parley_rate_limited_total.inc({ limit })
     return { waitMs, limit }
   }
 
   return {
-    take: (limit, key) => takeAll([[limit, key]]).waitMs,
+    take: (limit, key) => take(limits[limit], key),
     takeSend(userId, asks) {
-      if (asks === undefined) return takeAll([['send', userId]])
+      if (asks === undefined) return { waitMs: take(limits.send, userId), limit: 'send' }
       return takeAll([
         ['send', userId],
         ['ai_user', userId],
@@ -137,7 +178,7 @@ export function createLimiter(options: {
       ])
     },
     get size() {
-      return accounts.size
+      return recency.size
     },
   }
 }
@@ -145,7 +186,20 @@ export function createLimiter(options: {
 /** How far apart two looks at the end of one stretch may be: the way there and back. */
 const restSlackMs = 500
 
-function freshAccount(rule: Rule, now: number): Account {
-  const others = { used: 0, until: 0 }
-  return { meter: freshMeter(rule, now), others, untold: 0, told: 0, isTelling: false, isAlone: false }
+function freshAccount(limit: Limit, key: string, now: number): Account {
+  return {
+    limit,
+    key,
+    meter: freshMeter(limit.rule, now),
+    others: nobody,
+    untold: 0,
+    told: 0,
+    isTelling: false,
+    isAlone: false,
+    isKept: false,
+    older: undefined,
+    newer: undefined,
+  }
 }
+
+const nobody: Others = { used: 0, until: 0 }
