@@ -87,9 +87,19 @@ export function createEngineClient(deps: EngineClientDeps): EngineClient {
     const at = loadOf(link)
     if (mono - at.countedAt >= countEveryMs) {
       at.countedAt = mono
-      at.waiting = shardsAt(link.addr).reduce((sum, shard) => sum + pending.lettersOf(shard), 0)
+      at.waiting = waitingAt(link.addr)
     }
     return at.load.refuses(at.waiting, mono)
+  }
+
+  /** Letters without an answer, of all shards at this address. A loop without arrays: it comes again every few ms. */
+  function waitingAt(addr: string): number {
+    let waiting = 0
+    for (let shard = 0; shard < shardCount; shard++) {
+      const letters = pending.lettersOf(shard)
+      if (letters > 0 && routes.get(shard)?.addr === addr) waiting += letters
+    }
+    return waiting
   }
 
   // --- links -------------------------------------------------------------------------------------------------------

@@ -7,8 +7,8 @@ import { linkQueueLettersMin } from '#protos/limits.ts'
 
 const stepMs = 100
 const steps = 5
-/** The pace is that of the best of them: one that has just begun, or paused, is no slower for it. */
-const bestSteps = 3
+/** The pace is that of the best of them, without the two worst: one that has just begun, or paused, is no slower for it. */
+const bestSteps = steps - 2
 
 export class Load {
   readonly #admission = new Admission()
@@ -30,11 +30,26 @@ export class Load {
   /** Whether one more send is refused, behind so many letters that wait for this worker, sent or not. */
   refuses(waiting: number, mono: number): boolean {
     this.#turn(mono)
-    const best = this.#answers.toSorted().subarray(-bestSteps)
-    const answers = best.reduce((sum, count) => sum + count, 0)
+    const answers = this.#best()
     // Two batches are what one statement keeps under way; and a worker that answers nothing is not slow but away.
     const queued = waiting < linkQueueLettersMin ? 0 : waiting
     return this.#admission.refuses(queued, answers === 0 ? undefined : (answers * 1000) / (bestSteps * stepMs), mono)
+  }
+
+  /** The answers of the best steps; without arrays, for it is asked before each send. */
+  #best(): number {
+    let sum = 0
+    let worst = Number.POSITIVE_INFINITY
+    let nextWorst = Number.POSITIVE_INFINITY
+    for (let i = 0; i < steps; i++) {
+      const count = this.#answers[i]!
+      sum += count
+      if (count < worst) {
+        nextWorst = worst
+        worst = count
+      } else if (count < nextWorst) nextWorst = count
+    }
+    return sum - worst - nextWorst
   }
 
   #turn(mono: number): void {
