@@ -239,3 +239,25 @@ test('C11 every server frame has an example that passes, and is refused without 
     if (isDurable) assert.ok(!('frame' in checkServerFrame({ ...frame, seq: 0 })), type)
   }
 })
+
+test('C12 what a check was given stays as it was, however deep the id that it lowers', () => {
+  const views = [{ seq: 1, count: -0 }]
+  const frame = { type: 'receipt.updated', ts, conversationId: id, userId: undefined, readSeq: 1, views }
+  const parsed = checkServerFrame(frame)
+  assert.ok('frame' in parsed && parsed.frame.type === 'receipt.updated')
+  assert.ok(Object.is(parsed.frame.views?.[0]?.count, 0))
+  assert.ok(Object.is(views[0]!.count, -0))
+  assert.ok(!('userId' in parsed.frame) && 'userId' in frame)
+  const added = {
+    type: 'conversation.added',
+    ts,
+    conversationId: id,
+    conversation: { id: upper, type: 'dm', headSeq: 0 },
+  }
+  const lowered = checkServerFrame(added)
+  assert.ok('frame' in lowered && lowered.frame.type === 'conversation.added')
+  assert.deepEqual([lowered.frame.conversation.id, added.conversation.id], [id, upper])
+  const sent = parseClientFrame(JSON.stringify(send({ attachments: [id, upper] })))
+  assert.ok('frame' in sent && sent.frame.type === 'message.send')
+  assert.deepEqual(sent.frame.attachments, [id, id])
+})

@@ -101,11 +101,13 @@ export function list<T>(of: Field<T>, max: number): Field<T[]> {
     doc: `list ≤ ${max} of ${of.doc}`,
     check: v => {
       if (!Array.isArray(v) || v.length > max) return bad
-      const out: T[] = []
-      for (const item of v) {
-        const checked = of.check(item)
+      let out: T[] = v
+      for (let i = 0; i < v.length; i++) {
+        const checked = of.check(v[i])
         if (checked === bad) return bad
-        out.push(checked as T)
+        if (Object.is(checked, v[i])) continue
+        if (out === v) out = [...v]
+        out[i] = checked as T
       }
       return out
     },
@@ -114,36 +116,70 @@ export function list<T>(of: Field<T>, max: number): Field<T[]> {
 
 /** A strict object: every field named, nothing else. */
 export function object<S extends Shape>(shape: S): Field<Fields<S>> {
+  const strict = new Strict(shape)
   return {
     doc: `{${Object.keys(shape).join(', ')}}`,
-    check: v => {
-      const checked = checkShape(shape, v)
-      return 'value' in checked ? (checked.value as Fields<S>) : bad
-    },
+    check: v => strict.check(v) as Fields<S> | typeof bad,
   }
 }
 
 /** Any JSON value; for results whose form their tool decides. */
 export const json: Field<unknown> = { doc: 'JSON', check: v => (v === undefined ? bad : v) }
 
-/**
- * Checks an object against a shape, strictly. Answers the normalised copy, or the first field at fault
- * (`undefined` when the value is no object at all).
- */
-export function checkShape(shape: Shape, value: unknown): { value: Record<string, unknown> } | { field?: string } {
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) return {}
-  const out: Record<string, unknown> = {}
-  for (const key of Object.keys(value)) if (!Object.hasOwn(shape, key)) return { field: key }
-  for (const key in shape) {
-    const field = shape[key]!
-    const given = (value as Record<string, unknown>)[key]
-    if (given === undefined) {
-      if ((field as Partial<OptionalField<unknown>>).optional) continue
-      return { field: key }
+/** A shape made ready to check objects against it, strictly: every frame that comes in passes here, at both ends of a link. */
+export class Strict {
+  readonly #shape: Shape
+  readonly #fields = new Map<string, { field: Field<unknown>; isOptional: boolean }>()
+  #required = 0
+
+  constructor(shape: Shape) {
+    this.#shape = shape
+    for (const [key, field] of Object.entries(shape)) {
+      const isOptional = isOpt(field)
+      if (!isOptional) this.#required++
+      this.#fields.set(key, { field, isOptional })
     }
-    const checked = field.check(given)
-    if (checked === bad) return { field: key }
-    out[key] = checked
   }
-  return { value: out }
+
+  /** The value itself where nothing in it had to be normalised, else a copy; never changes what it was given. */
+  check(value: unknown): Record<string, unknown> | typeof bad {
+    if (typeof value !== 'object' || value === null || Array.isArray(value)) return bad
+    const given = value as Record<string, unknown>
+    let out = given
+    let required = 0
+    // Over the keys that came, not those of the shape: each is then found without a search by the form of this object,
+    // and the many optional ones that are absent cost nothing.
+    for (const key in given) {
+      const known = this.#fields.get(key)
+      if (known === undefined) return bad
+      const was = given[key]
+      if (was === undefined) {
+        if (!known.isOptional) return bad
+        if (out === given) out = { ...given }
+        delete out[key]
+        continue
+      }
+      const checked = known.field.check(was)
+      if (checked === bad) return bad
+      if (!known.isOptional) required++
+      if (Object.is(checked, was)) continue
+      if (out === given) out = { ...given }
+      out[key] = checked
+    }
+    return required === this.#required ? out : bad
+  }
+
+  /** Of a value that was refused, the first field at fault; undefined when it is no object at all. */
+  fault(value: unknown): string | undefined {
+    if (typeof value !== 'object' || value === null || Array.isArray(value)) return undefined
+    const given = value as Record<string, unknown>
+    return (
+      Object.keys(given).find(key => !this.#fields.has(key)) ??
+      Object.entries(this.#shape).find(([key, field]) =>
+        given[key] === undefined ? !isOpt(field) : field.check(given[key]) === bad,
+      )?.[0]
+    )
+  }
 }
+
+const isOpt = (field: Field<unknown>): boolean => (field as Partial<OptionalField<unknown>>).optional === true
