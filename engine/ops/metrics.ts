@@ -3,6 +3,8 @@
  * Each thread or process makes its own Metrics; the engine's main thread adds up those of its workers.
  */
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client'
+import { CountBy } from './count-by.ts'
+import { Tally } from './tally.ts'
 
 /** Commit and fan-out live between 0.3 ms (no load, local disk) and 2 s (the commit timer). */
 const latencyMs = [0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000]
@@ -180,22 +182,32 @@ export const metricSpecs = {
 } as const satisfies Record<string, Spec>
 
 export type MetricName = keyof typeof metricSpecs
-type Handle<S extends Spec> = S['kind'] extends 'counter' ? Counter : S['kind'] extends 'gauge' ? Gauge : Histogram
+type Handle<S extends Spec> = S['kind'] extends 'gauge'
+  ? Gauge
+  : S['kind'] extends 'counter'
+    ? S extends { labels: readonly [infer L extends string] }
+      ? CountBy<L>
+      : Counter
+    : S extends { labels: readonly string[] }
+      ? Histogram
+      : Tally
 export type Metrics = { readonly [K in MetricName]: Handle<(typeof metricSpecs)[K]> } & { readonly registry: Registry }
 
 /** Fresh metrics in a registry of their own. `withProcess` adds Node's default metrics, once per process. */
 export function openMetrics(withProcess = false): Metrics {
   const registry = new Registry()
   const out: Record<string, unknown> = { registry }
-  for (const [name, spec] of Object.entries(metricSpecs) as [string, Spec][]) {
-    const base = { name, help: spec.help, labelNames: [...(spec.labels ?? [])], registers: [registry] }
-    out[name] =
-      spec.kind === 'counter'
-        ? new Counter(base)
-        : spec.kind === 'gauge'
-          ? new Gauge({ ...base, aggregator: 'sum' })
-          : new Histogram({ ...base, buckets: spec.buckets ?? latencyMs })
-  }
+  for (const [name, spec] of Object.entries(metricSpecs) as [string, Spec][]) out[name] = open(name, spec, registry)
   if (withProcess) collectDefaultMetrics({ register: registry, eventLoopMonitoringPrecision: loopSampleMs })
   return out as Metrics
+}
+
+/** Of the kinds that count each message our own: those of prom-client make a closure and a text of the labels each time. */
+function open(name: string, { kind, help, labels = [], buckets = latencyMs }: Spec, registry: Registry): unknown {
+  const base = { name, help, labelNames: [...labels], registers: [registry] }
+  if (kind === 'gauge') return new Gauge({ ...base, aggregator: 'sum' })
+  if (kind === 'counter') {
+    return labels.length === 1 ? new CountBy({ name, help, label: labels[0]!, registry }) : new Counter(base)
+  }
+  return labels.length === 0 ? new Tally({ name, help, buckets, registry }) : new Histogram({ ...base, buckets })
 }
