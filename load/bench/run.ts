@@ -7,6 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
 import { machineLine } from '#load/kit/machine.ts'
 import { writeSection } from '#load/kit/results.ts'
+import type { Measured } from './generator.ts'
 import { type Figures, goalsTable, medianOf, spreadOf } from './goals.ts'
 import { Load } from './load.ts'
 import { rawCommit, rawWrites } from './raw.ts'
@@ -23,8 +24,8 @@ const isQuick = values.quick === true
 const reps = Number(values.reps ?? (isQuick ? 1 : 3))
 const span = isQuick ? { warmMs: 1000, runMs: 2500, drainMs: 4000 } : { warmMs: 2000, runMs: 6000, drainMs: 8000 }
 const warmUpMs = isQuick ? 5000 : 20_000
-/** What both carry. */
-const warmUpRate = 4000
+/** What both carry on any machine so far: a queue that the warm-up leaves would be in the first steps. */
+const warmUpRate = 2000
 const pairCount = isQuick ? 100 : 200
 const roomSize = isQuick ? 300 : 1000
 const idleCount = isQuick ? 1000 : 10_000
@@ -32,13 +33,18 @@ const idleCount = isQuick ? 1000 : 10_000
 const idleMs = isQuick ? 3000 : 15_000
 const rates = isQuick
   ? [1000, 2000, 4000, 5000, 6000, 8000, 10_000, 12_000, 14_000]
-  : [1000, 2000, 4000, 5000, 6000, 7000, 8000, 10_000, 12_000, 14_000, 17_000, 20_000, 24_000, 28_000, 32_000]
+  : [
+      1000, 1500, 2000, 2500, 3000, 3500, 4000, 5000, 6000, 7000, 8000, 9000, 10_000, 12_000, 14_000, 17_000, 20_000,
+      24_000, 28_000, 32_000,
+    ]
 /** Opened before idle ones are counted: what the first few make a process load is not theirs. */
 const warmSockets = 300
 /** Frames of one burst to the room of W2. */
 const burst = 8
 const fanRates = [20_000, 40_000, 80_000, 120_000, 160_000, 240_000, 320_000, 480_000, 640_000, 960_000, 1_280_000]
 const p99MsMax = { w1: 100, w2: 250 }
+
+const holdsW1 = (m: Measured) => m.acked === m.due && m.ackMs.p99 < p99MsMax.w1
 
 async function measureSubject(subject: Subject): Promise<Partial<Figures>> {
   const out: Partial<Figures> = {}
@@ -64,8 +70,10 @@ async function measureSubject(subject: Subject): Promise<Partial<Figures>> {
   let best = 0
   let isHolding = true
   for (const rate of rates) {
-    const m = await step(rate)
-    const holds = m.acked === m.due && m.ackMs.p99 < p99MsMax.w1
+    let m = await step(rate)
+    // Once more, whoever it is: a neighbour's burst is nobody's limit.
+    if (isHolding && !holdsW1(m)) m = await step(rate)
+    const holds = holdsW1(m)
     say(
       `W1 ${rate}/s: p50 ${m.ackMs.p50.toFixed(1)}, p99 ${m.ackMs.p99.toFixed(1)} ms, ${m.cpuUs.toFixed(0)} µs a send, ${m.acked}/${m.due} acked, generator late ${m.lateMs.toFixed(1)} ms`,
     )

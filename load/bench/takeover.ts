@@ -9,6 +9,7 @@ import { type Cluster, startTestCluster } from '#load/kit/cluster.ts'
 import { writeSection } from '#load/kit/results.ts'
 import { fairShare } from '#load/kit/shares.ts'
 import { WsClient } from '#load/kit/ws-client.ts'
+import { receiptFlushMs } from '#protos/limits.ts'
 import { type Sender, wires } from './wires.ts'
 
 const count = Number(process.argv[2] ?? 10_000)
@@ -18,6 +19,8 @@ const makers = 16
 /** Sends leave evenly over this; all at once would measure the queue and not the takeover. */
 const spreadMs = 1000
 const ackMsMax = 30_000
+/** Until the positions that a round moved are in the database: twenty thousand rows that are no part of the next. */
+const storedMs = receiptFlushMs + 3000
 /** Each one send in every conversation: about the first minute of a cluster in use. */
 const warmRounds = 8
 const hungMs = 12_000
@@ -128,15 +131,16 @@ async function measure(cluster: Cluster): Promise<Line[]> {
     await round()
     await sleep(1000)
   }
+  await sleep(storedMs)
   lines.push({ what: 'nothing', acks: await round() })
 
-  await sleep(2000)
+  await sleep(storedMs)
   process.kill(cluster.file().engines[0]!.pid, 'SIGKILL')
   lines.push({ what: 'an engine process killed', acks: await round() })
   await cluster.ready()
   await fairShare(cluster)
 
-  await sleep(2000)
+  await sleep(storedMs)
   const { pid } = cluster.file().engines[1]!
   process.kill(pid, 'SIGSTOP')
   const goesOn = sleep(hungMs).then(() => process.kill(pid, 'SIGCONT'))
