@@ -249,7 +249,7 @@ const idText = Buffer.alloc(36)
  */
 const knownSlots = 8192
 const knownBytes = new Uint32Array(4 * knownSlots)
-const knownTexts: string[] = new Array<string>(knownSlots).fill('')
+const knownTexts: string[] = Array.from({ length: knownSlots }, () => '')
 
 function idAt(source: Buffer, at: number): string {
   const [a, b, c, d] = [
