@@ -61,7 +61,10 @@ async function hear(chunks: readonly Buffer[], hasLane: boolean, closeAt?: strin
     socket.write(chunk)
     await new Promise(resolve => setTimeout(resolve, 3))
   }
+  // A server that does not close is left, and what it should have said is missing.
+  const late = setTimeout(() => socket.destroy(), 2000)
   await closed.promise
+  clearTimeout(late)
   socket.destroy()
   server.close()
   return read
@@ -89,6 +92,18 @@ test('H16 frames cut anywhere arrive whole and in order', async () => {
     const read = await same([bytes.subarray(0, cut), bytes.subarray(cut), frame('after'), closing()])
     assert.deepEqual(read.texts, ['first', 'x'.repeat(130), 'third', 'after'])
   }
+})
+
+test('H16 a part that looks like a frame of its own is none', async () => {
+  // Behind its first byte this frame begins as another would: a text of one character, masked.
+  const bytes = Buffer.concat([frame('x', { mask: [0x81, 0xc0, 3, 250] }), frame('behind')])
+  const read = await same([bytes.subarray(0, 1), bytes.subarray(1), closing()])
+  assert.deepEqual([read.texts, read.code], [['x', 'behind'], 1000])
+})
+
+test('H16 a new text between fragments is refused, in a chunk of its own too', async () => {
+  const read = await same([frame('begun', { fin: false }), frame('new text'), frame('later')])
+  assert.deepEqual([read.texts, read.code], [[], 1002])
 })
 
 test('H16 fragments, pings and binary frames between are what they were', async () => {
