@@ -1,5 +1,5 @@
 /**
- * The one place that touches private parts of `ws`: frames bytes once for many sockets, writes several frames with one call,
+ * With quick-lane.ts the one place that touches private parts of `ws`: frames bytes once for many sockets, writes several frames with one call,
  * and asks how much of it has not left. Where those parts are missing it falls back to `ws.send`.
  * Refuses to decide what is sent to whom. A test is pinned to the version of `ws`.
  */
