@@ -8,14 +8,6 @@ import { segmentsKeptMs, segmentsPurgedMax } from '#protos/limits.ts'
 import { readFrames } from './frames.ts'
 import { rows, type Statement } from './query.ts'
 
-const storedSend = `e.conversation_id as conversation, e.sender_id as "senderId", e.client_id as "clientId", e.seq,
-                  e.message_id as "messageId", e.kind, encode(e.body_hash, 'hex') as "bodyHash"`
-
-/**
- * Rows of the log by many keys are asked for key by key (`lateral … limit 1`), each by its index. As a plain join a thousand keys
- * of a log of some hundred thousand rows are cheaper to plan as a scan of all of it: 40 ms, each time, when a takeover makes
- * every conversation look up what its clients send.
- */
 const sql = {
   // One statement, one snapshot: members, runs and head of the same moment.
   activate: {
@@ -54,17 +46,17 @@ select c.id, c.kind, c.title, c.tool_policy as "toolPolicy", c.created_by as "cr
   },
   lookup: {
     name: 'dir_lookup',
-    text: `select ${storedSend}
+    text: `select e.conversation_id as conversation, e.sender_id as "senderId", e.client_id as "clientId", e.seq,
+                  e.message_id as "messageId", e.kind, encode(e.body_hash, 'hex') as "bodyHash"
              from unnest($1::uuid[], $2::uuid[], $3::uuid[]) as w(conversation, sender, client)
-            cross join lateral (select * from event where sender_id = w.sender and conversation_id = w.conversation
-                                   and client_id = w.client limit 1) e`,
+             join event e on e.sender_id = w.sender and e.conversation_id = w.conversation and e.client_id = w.client`,
   },
   messages: {
     name: 'dir_messages',
-    text: `select ${storedSend}
+    text: `select e.conversation_id as conversation, e.sender_id as "senderId", e.client_id as "clientId", e.seq,
+                  e.message_id as "messageId", e.kind, encode(e.body_hash, 'hex') as "bodyHash"
              from unnest($1::uuid[], $2::uuid[]) as w(conversation, message)
-            cross join lateral (select * from event where message_id = w.message and conversation_id = w.conversation
-                                   and kind = 'message.new' limit 1) e`,
+             join event e on e.message_id = w.message and e.conversation_id = w.conversation and e.kind = 'message.new'`,
   },
   requesters: {
     name: 'dir_requesters',

@@ -28,23 +28,21 @@ const doubtfulStatementMs = commitTimerMs - 500
 const syncSql = `select set_config('synchronous_commit', 'on', false)
                   where current_setting('synchronous_commit') in ('off', 'local')`
 
-/** Key by key, each by its index: see directory.ts. */
 const sql = {
   positions: {
     name: 'log_positions',
     text: `select w.i::int as i from unnest($1::int[], $2::uuid[], $3::bigint[], $4::bigint[]) as w(i, conversation, seq, epoch)
-            cross join lateral (select from event where conversation_id = w.conversation and seq = w.seq and epoch = w.epoch limit 1) e`,
+             join event e on e.conversation_id = w.conversation and e.seq = w.seq and e.epoch = w.epoch`,
   },
   segments: {
     name: 'log_segments',
     text: `select w.i::int as i from unnest($1::int[], $2::uuid[], $3::bigint[]) as w(i, run, at)
-            cross join lateral (select from ai_segment where run_id = w.run and "offset" = w.at limit 1) s`,
+             join ai_segment s on s.run_id = w.run and s."offset" = w.at`,
   },
   clients: {
     name: 'log_clients',
     text: `select w.i::int as i from unnest($1::int[], $2::uuid[], $3::uuid[], $4::uuid[]) as w(i, conversation, sender, client)
-            cross join lateral (select from event where sender_id = w.sender and conversation_id = w.conversation
-                                   and client_id = w.client limit 1) e`,
+             join event e on e.sender_id = w.sender and e.conversation_id = w.conversation and e.client_id = w.client`,
   },
 } as const satisfies Record<string, Statement>
 
