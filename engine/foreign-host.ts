@@ -12,7 +12,7 @@ import { systemClock } from './ops/clock.ts'
 import { readConfig } from './ops/config.ts'
 import { openLog } from './ops/log.ts'
 import { readMcpServers } from './ops/mcp-servers.ts'
-import { openOrm } from './storage/orm.ts'
+import { openPool } from './storage/pool.ts'
 import { openToolPins } from './storage/tool-pins.ts'
 
 export interface HostData {
@@ -104,7 +104,7 @@ parentPort!.on('message', (message: ToHostThread) => {
   }
 })
 
-const database = await openOrm({
+const database = await openPool({
   url: config.DATABASE_URL,
   role: 'parley_engine',
   poolMax: 2,

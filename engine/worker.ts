@@ -26,7 +26,7 @@ import { budgetLimitsOf, createBudget } from './storage/budget.ts'
 import { createDirectory } from './storage/directory.ts'
 import { createJournal } from './storage/journal.ts'
 import { PostgresLog } from './storage/log-postgres.ts'
-import { openOrm } from './storage/orm.ts'
+import { openPool } from './storage/pool.ts'
 import { isEngineAddress } from './storage/route-map.ts'
 import { ShardTable } from './storage/shard-table.ts'
 
@@ -54,7 +54,7 @@ async function serve({ port, worker, nodeId, incarnation }: WorkerData, config: 
   const unwatch = watchThread(metrics, `worker-${worker}`)
   const post = (message: FromWorker) => port.postMessage(message)
   const name = `parley-worker-${worker}`
-  const database = await openOrm({
+  const database = await openPool({
     url: config.DATABASE_URL,
     role: 'parley_engine',
     poolMax: readersMax,

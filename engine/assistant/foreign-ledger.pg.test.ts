@@ -2,15 +2,15 @@
 import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
 import { silentLog } from '#engine/ops/log.ts'
-import { type Database, openOrm } from '#engine/storage/orm.ts'
+import { type Connected, openPool } from '#engine/storage/pool.ts'
 import { openToolPins } from '#engine/storage/tool-pins.ts'
 import { type TestDatabase, testDatabase } from '#load/kit/postgres.ts'
 import { recordCall } from './fixtures/recorded-call.ts'
 import { createForeignLedger, type ForeignCall, type ForeignLedger } from './foreign-ledger.ts'
 
 let database: TestDatabase
-let engine: Database
-let owner: Database
+let engine: Connected
+let owner: Connected
 let ledger: ForeignLedger
 let ana: string
 let ben: string
@@ -18,7 +18,7 @@ let ben: string
 before(async () => {
   database = await testDatabase()
   const open = (role?: 'parley_engine') =>
-    openOrm({ url: database.url, name: 'test-foreign', poolMax: 8, log: silentLog, ...(role ? { role } : {}) })
+    openPool({ url: database.url, name: 'test-foreign', poolMax: 8, log: silentLog, ...(role ? { role } : {}) })
   ;[engine, owner] = await Promise.all([open('parley_engine'), open()])
   ledger = createForeignLedger(engine.pool)
   const person = async () => (await owner.pool.query('insert into users default values returning id')).rows[0].id

@@ -3,16 +3,16 @@ import assert from 'node:assert/strict'
 import { randomUUID } from 'node:crypto'
 import { after, before, test } from 'node:test'
 import { silentLog } from '#engine/ops/log.ts'
-import { type Database, openOrm } from '#engine/storage/orm.ts'
+import { type Connected, openPool } from '#engine/storage/pool.ts'
 import { type TestDatabase, testDatabase } from '#load/kit/postgres.ts'
 import { recordCall } from './fixtures/recorded-call.ts'
 import { createTasks, KeyConflict, type TaskRequest, type Tasks, type ToolResult } from './tasks.ts'
 import { canonicalHash } from './tools.ts'
 
 let database: TestDatabase
-let gateway: Database
-let engine: Database
-let owner: Database
+let gateway: Connected
+let engine: Connected
+let owner: Connected
 let tasks: Tasks
 let ana: string
 let ben: string
@@ -20,7 +20,7 @@ let ben: string
 before(async () => {
   database = await testDatabase()
   const open = (role?: 'parley_engine' | 'parley_gateway') =>
-    openOrm({ url: database.url, name: 'test-tasks', poolMax: 4, log: silentLog, ...(role ? { role } : {}) })
+    openPool({ url: database.url, name: 'test-tasks', poolMax: 4, log: silentLog, ...(role ? { role } : {}) })
   ;[gateway, engine, owner] = await Promise.all([open('parley_gateway'), open('parley_engine'), open()])
   tasks = createTasks(gateway.pool)
 })

@@ -8,16 +8,16 @@ import { silentLog } from '#engine/ops/log.ts'
 import { openMetrics } from '#engine/ops/metrics.ts'
 import { type TestDatabase, testDatabase } from '#load/kit/postgres.ts'
 import { type BudgetLimits, budgetLimitsOf, createBudget } from './budget.ts'
-import { type Database, openOrm } from './orm.ts'
+import { type Connected, openPool } from './pool.ts'
 
 let database: TestDatabase
-let engine: Database
-let admin: Database
+let engine: Connected
+let admin: Connected
 
 before(async () => {
   database = await testDatabase()
-  admin = await openOrm({ url: database.url, name: 'test-admin', log: silentLog })
-  engine = await openOrm({ url: database.url, role: 'parley_engine', name: 'test-engine', log: silentLog, poolMax: 8 })
+  admin = await openPool({ url: database.url, name: 'test-admin', log: silentLog })
+  engine = await openPool({ url: database.url, role: 'parley_engine', name: 'test-engine', log: silentLog, poolMax: 8 })
 })
 after(async () => {
   await engine.close()

@@ -11,15 +11,15 @@ import { type TestDatabase, testDatabase } from '#load/kit/postgres.ts'
 import { commitTimerMs } from '#protos/limits.ts'
 import { commitStatement } from './commit-statement.ts'
 import { journalContract } from './journal.contract.ts'
-import { type Database, openOrm } from './orm.ts'
+import { type Connected, openPool } from './pool.ts'
 import { rows } from './query.ts'
 
 let database: TestDatabase
-let admin: Database
+let admin: Connected
 
 before(async () => {
   database = await testDatabase()
-  admin = await openOrm({ url: database.url, name: 'test-admin', poolMax: 6, log: silentLog })
+  admin = await openPool({ url: database.url, name: 'test-admin', poolMax: 6, log: silentLog })
 })
 after(async () => {
   await admin.close()

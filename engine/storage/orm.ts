@@ -1,51 +1,29 @@
 /**
- * Opens the database: one MikroORM with its pool per process or thread, under a role of its own, and single connections
- * outside the pool for the journal. Refuses to know statements.
+ * Opens the database with MikroORM, whose pool serves statements written by hand too: migrations, gateways. Refuses to know
+ * statements.
  */
 import { Migrator } from '@mikro-orm/migrations'
 import { MikroORM } from '@mikro-orm/postgresql'
-import type { Client, ClientConfig, Pool, PoolConfig } from 'pg'
-import { poolQueryMsMax } from '#protos/limits.ts'
-import { type ConnectionOptions, openConnections, type Role, whenThere } from './connections.ts'
+import type { Pool } from 'pg'
+import { openConnections, whenThere } from './connections.ts'
 import { entities } from './entities.ts'
+import { type Connected, connected, type PoolOptions, poolConfig } from './pool.ts'
 
-export interface DatabaseOptions extends ConnectionOptions {
-  poolMax?: number
-}
-
-export interface Database {
+export interface Database extends Connected {
   readonly orm: MikroORM
-  /** The ORM's own pool, for statements that are written by hand. */
-  readonly pool: Pool
-  readonly url: string
-  /** The role in force; undefined when the login could not take it. */
-  readonly role: Role | undefined
-  /** Whether statements may have names. */
-  readonly named: boolean
-  /** A fresh connection outside the pool, same role. The caller ends it and listens for its errors. */
-  readonly connect: (extra?: ClientConfig) => Promise<Client>
-  close(): Promise<void>
 }
 
 /** Throws what pg throws when the database cannot be reached within `waitMs`. */
-export function openOrm(options: DatabaseOptions): Promise<Database> {
+export function openOrm(options: PoolOptions): Promise<Database> {
   return whenThere(options.waitMs ?? 0, () => open({ ...options, waitMs: 0 }))
 }
 
-async function open(options: DatabaseOptions): Promise<Database> {
-  const { config, role, connect } = await openConnections(options)
-  const driverOptions: PoolConfig = {
-    ...config,
-    max: options.poolMax ?? 4,
-    idleTimeoutMillis: 30_000,
-    min: 0,
-    // A database that hangs must not keep callers, and a migration may take long. pg's pool destroys what timed out.
-    ...(options.role ? { query_timeout: poolQueryMsMax } : {}),
-  }
+async function open(options: PoolOptions): Promise<Database> {
+  const connections = await openConnections(options)
   const orm = new MikroORM({
     entities,
     dbName: databaseOf(options.url),
-    driverOptions,
+    driverOptions: poolConfig(connections, options),
     ensureDatabase: false,
     extensions: [Migrator],
     logger: () => {},
@@ -61,15 +39,7 @@ async function open(options: DatabaseOptions): Promise<Database> {
   await orm.connect()
   const pool = (await orm.em.getConnection().getNativeClient()) as Pool
   pool.on('error', () => options.log.debug('an idle database connection was lost'))
-  return {
-    orm,
-    pool,
-    url: options.url,
-    role,
-    named: options.pooler !== 'transaction',
-    connect,
-    close: () => orm.close(true),
-  }
+  return { ...connected(connections, options), orm, pool, close: () => orm.close(true) }
 }
 
 const migrationsFolder = new URL('../../migrations', import.meta.url).pathname

@@ -3,15 +3,15 @@ import { randomUUID } from 'node:crypto'
 import { silentLog } from '#engine/ops/log.ts'
 import { MemoryDatabase, MemoryLog } from '#engine/storage/log-memory.ts'
 import { PostgresLog } from '#engine/storage/log-postgres.ts'
-import { type Database, openOrm } from '#engine/storage/orm.ts'
 import { claim, insertNode } from '#engine/storage/ownership.ts'
+import { type Connected, openPool } from '#engine/storage/pool.ts'
 import { rows } from '#engine/storage/query.ts'
 import type { World } from './journal-bench.ts'
 
 /** `admin`: a connection without a role, on the same database. `writer` names the writer's connection in pg_stat_activity. */
-export async function postgresWorld(admin: Database): Promise<World & { writer: string; engine: Database }> {
+export async function postgresWorld(admin: Connected): Promise<World & { writer: string; engine: Connected }> {
   const writer = `writer-${randomUUID()}`
-  const engine = await openOrm({ url: admin.url, role: 'parley_engine', name: writer, poolMax: 2, log: silentLog })
+  const engine = await openPool({ url: admin.url, role: 'parley_engine', name: writer, poolMax: 2, log: silentLog })
   const incarnation = randomUUID()
   await insertNode(engine.pool, { incarnation, nodeId: incarnation, addrs: [''], version: 'test' })
   const store = new PostgresLog({
