@@ -130,6 +130,14 @@ export class Actor implements Source, Joinable {
     return this.#flight !== undefined
   }
 
+  /** The head, unless the log may know better: another epoch or writer, a doubtful statement, a lease that was not renewed. */
+  get provenHead(): number | undefined {
+    const { journal, clock } = this.#context
+    if (this.#phase !== 'active' || this.#isDated || journal.generation !== this.#generation) return undefined
+    if (clock.mono() - this.#context.renewedAt() > selfFenceMs) return undefined
+    return this.#state?.exists ? this.#state.head : undefined
+  }
+
   /** Positions that the store does not have yet. */
   get dirtyCount(): number {
     return this.#state === undefined ? 0 : countDirty(this.#state)

@@ -188,6 +188,11 @@ export interface Delivery {
 export interface Actors {
   /** Takes a command letter. Answers through the Fanout. False when a mailbox is full (the relay refuses with OVERLOADED). */
   deliver(delivery: Delivery): boolean
+  /**
+   * The committed head of a conversation that is in memory and provably this owner's: everything above it will be published
+   * later than this. Undefined: only the log knows.
+   */
+  headOf(conversation: string): number | undefined
   /** Forgets all actors of these shards at once; what waits is answered not_owner by the relay's refusal letter. */
   release(shards: readonly number[]): void
   /** After a claim: activates what has open runs. */

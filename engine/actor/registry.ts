@@ -291,6 +291,8 @@ export function createRegistry(deps: RegistryDeps): Registry {
       return find(conversation).deliver(frame, to, delivery)
     },
 
+    headOf: conversation => actors.get(conversation)?.provenHead,
+
     release(shards) {
       const gone = new Set(shards)
       for (const shard of shards) hushed.delete(shard)

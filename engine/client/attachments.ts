@@ -24,6 +24,8 @@ export interface Attachments {
   renew(shards: Iterable<number>): void
   /** A link has room, or a route is known: ask for what waits. */
   flush(): void
+  /** The same at once: what is sent after this finds the interest there. */
+  flushNow(): void
   attached(letter: Letter): void
   linkDown(link: WorkerLink): void
   readonly size: number
@@ -120,6 +122,7 @@ export function createAttachments(deps: AttachmentsDeps, sink: Pick<EngineSink, 
       schedule()
     },
     flush: schedule,
+    flushNow: flush,
     attached(letter) {
       const batch = asked.get(letter.label.attempt)
       if (batch === undefined) return

@@ -117,6 +117,7 @@ export function createEngineClient(deps: EngineClientDeps): EngineClient {
     loadOf(link).load.took(clock.mono())
     const shards = shardsAt(link.addr)
     attachments.renew(shards)
+    attachments.flushNow()
     for (const shard of shards) pumpShard(shard)
     sink.usersDoubtful()
   }
@@ -136,6 +137,9 @@ export function createEngineClient(deps: EngineClientDeps): EngineClient {
   function routed(changes: RouteChange[]): void {
     if (isClosed) return
     links.name(routes.addrs())
+    // Before the sends that were held: what these commit is then pushed, instead of read from the log by every gateway.
+    attachments.renew(changes.filter(c => c.after).map(c => c.shard))
+    attachments.flushNow()
     for (const { shard, after } of changes) {
       if (!after) continue
       // Under the new owner's epoch the old one can store nothing more: what it holds is replayed at once.
@@ -144,7 +148,6 @@ export function createEngineClient(deps: EngineClientDeps): EngineClient {
       if (link) loadOf(link).load.took(clock.mono())
       pumpShard(shard)
     }
-    attachments.renew(changes.filter(c => c.after).map(c => c.shard))
     // The last facts to users may have died with the owner that had stored them; no link need have broken here.
     if (changes.some(({ before, after }) => after && before?.addr !== after.addr)) sink.usersDoubtful()
   }

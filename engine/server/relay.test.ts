@@ -1,5 +1,6 @@
 /** The relay against a hostile or broken gateway, without a network. */
 import assert from 'node:assert/strict'
+import { randomUUID } from 'node:crypto'
 import { test } from 'node:test'
 import type { Directory } from '#engine/actor/ports.ts'
 import { systemClock } from '#engine/ops/clock.ts'
@@ -294,4 +295,51 @@ test('R11 heads of an attach wait while many sends do; what is committed meanwhi
   isCrowded = false
   while (!out.some(l => l.label.kind === letterKinds.attached)) await turn()
   assert.equal(reads, 1)
+})
+
+test('R12 a head that an actor can prove is told without a read; of a shard that was lost it is read', async () => {
+  const [proven, read] = [conversation, '0190a5a0-0000-7000-8000-000000000002']
+  const asked: string[][] = []
+  let isOwner = true
+  const relay = createRelay({
+    clock: systemClock,
+    log: silentLog,
+    metrics: openMetrics(),
+    directory: {
+      async heads(ids) {
+        asked.push([...ids])
+        return new Map(ids.map(id => [id, { head: 3, firstSeq: 1, epoch: 5 }]))
+      },
+    },
+    epochOf: () => (isOwner ? 5 : undefined),
+    nodeId: 'n',
+    incarnation: 'i',
+    worker: 0,
+  })
+  relay.serve({ deliver: () => true, headOf: id => (id === proven ? 7 : undefined) })
+  const out: Letter[] = []
+  const link = relay.open({ write: bytes => out.push(...readBatch(bytes)) > 0, once() {} })!
+  const attach = (attempt: string, items: [string, number][]) => ({
+    label: label(letterKinds.attach, { attempt }),
+    body: json({ items }),
+  })
+  const attached = async (attempt: string) => {
+    const is = (l: Letter) => l.label.kind === letterKinds.attached && l.label.attempt === attempt
+    while (!out.some(is)) await turn()
+    return JSON.parse(Buffer.from(out.find(is)!.body).toString())
+  }
+  const items: [string, number][] = [
+    [proven, 4],
+    [read, 3],
+  ]
+  const [first, second, third] = [randomUUID(), randomUUID(), randomUUID()]
+  relay.receive(link, write([greeting, attach(first, items)]))
+  assert.deepEqual(await attached(first), { heads: [[proven, 7]], refused: [] })
+  assert.deepEqual(asked, [[read]])
+  relay.receive(link, write([attach(second, [[proven, 7]])]))
+  assert.deepEqual(await attached(second), { heads: [], refused: [] })
+  assert.equal(asked.length, 1)
+  relay.receive(link, write([attach(third, [[proven, 7]])]))
+  isOwner = false
+  assert.deepEqual(await attached(third), { heads: [], refused: [proven] })
 })

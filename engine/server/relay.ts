@@ -45,7 +45,7 @@ export interface Moved {
 export interface Relay extends Refuser {
   readonly fanout: Fanout
   /** Who takes the commands. Before this every command is refused. */
-  serve(actors: Pick<Actors, 'deliver'>): void
+  serve(actors: Pick<Actors, 'deliver'> & Partial<Pick<Actors, 'headOf'>>): void
   /** A gateway's stream opened; undefined when there are too many. */
   open(sink: LetterSink): GatewayLink | undefined
   /** One gRPC message of a link. Throws LetterError when it cannot be read: the link must end. */
@@ -64,6 +64,8 @@ interface Watched {
 
 /** A retry sooner would meet the same queue; about the time that a full mailbox takes to empty. */
 const overloadRetryMs = 500
+/** An attach of so many conversations is a takeover's, and the sends that it held up are right behind it. */
+const manyHeadsMin = 100
 const text = new TextEncoder()
 const json = (value: unknown) => text.encode(JSON.stringify(value))
 
@@ -75,7 +77,7 @@ export function createRelay(deps: RelayDeps): Relay {
   const fanout = createFanout(links, interest)
   const successors = new Map<number, Moved>()
   const attaching = new WeakMap<GatewayLink, Promise<void>>()
-  let actors: Pick<Actors, 'deliver'> | undefined
+  let actors: (Pick<Actors, 'deliver'> & Partial<Pick<Actors, 'headOf'>>) | undefined
   let lastLinkId = 0
 
   /** Back to the gateway, to be routed and sent again. */
@@ -171,20 +173,29 @@ export function createRelay(deps: RelayDeps): Relay {
 
   async function tellHeads(link: GatewayLink, attempt: string, { asked, refused }: Watched): Promise<void> {
     const heads: [string, number][] = []
-    // After a takeover every gateway asks for everything, beside the sends that waited. What is committed from now on is
-    // pushed; heads heal what was lost before.
-    for (const until = clock.mono() + yieldMsMax; deps.isCrowded?.() && clock.mono() < until && !link.isClosed; )
+    // After a takeover every gateway asks for everything, before the sends that waited. What is committed from now on is
+    // pushed; heads heal what was lost before. They wait for those sends, and most conversations are in memory then.
+    let isWaiting = asked.size >= manyHeadsMin || deps.isCrowded?.() === true
+    for (const until = clock.mono() + yieldMsMax; isWaiting && clock.mono() < until && !link.isClosed; ) {
       await sleep(crowdedLookMs)
+      isWaiting = deps.isCrowded?.() === true
+    }
+    const unknown: string[] = []
+    for (const [conversation, last] of asked) {
+      const head = epochOf(shardOf(conversation)) === undefined ? undefined : actors?.headOf?.(conversation)
+      if (head === undefined) unknown.push(conversation)
+      else if (head !== last) heads.push([conversation, head])
+    }
     try {
-      const found = asked.size === 0 ? undefined : await deps.directory.heads([...asked.keys()])
+      const found = unknown.length === 0 ? undefined : await deps.directory.heads(unknown)
       for (const [conversation, { head, epoch }] of found ?? []) {
         // Under another epoch than ours the head may be old news: the gateway asks the next owner.
         if (epoch !== epochOf(shardOf(conversation))) refused.push(conversation)
         else if (head !== asked.get(conversation)) heads.push([conversation, head])
       }
     } catch (error) {
-      log.warn('heads could not be read for an attach', { count: asked.size, err: error })
-      refused.push(...asked.keys())
+      log.warn('heads could not be read for an attach', { count: unknown.length, err: error })
+      refused.push(...unknown)
     }
     if (link.isClosed) return
     link.answer(label(letterKinds.attached, { attempt }), json({ heads, refused }))
