@@ -1,12 +1,13 @@
 /**
- * Reads of the log for rooms and slow sockets: few at a time, so that `ready` always finds a connection, and shared by all
- * sockets that stand at the same place. Refuses to keep a stretch for longer than a moment.
+ * Reads of the log for rooms and slow sockets: few at a time, so that `ready` always finds a connection, shared by all
+ * sockets that stand at the same place, and gathered: after a takeover hundreds of conversations lack an event each.
+ * Refuses to keep a stretch for longer than a moment.
  */
 import type { Clock } from '#engine/ops/clock.ts'
-import { logReadsMax, logReadsSharedMax, logReadsSharedMs } from '#protos/limits.ts'
+import { logReadsMax, logReadsSharedMax, logReadsSharedMs, logStretchesMax } from '#protos/limits.ts'
 import { type Framed, frameText } from './framing.ts'
 import type { Chunk } from './peer.ts'
-import type { LogFrame, Reads } from './reads.ts'
+import type { LogFrame, Reads, Stretch } from './reads.ts'
 
 export interface FramedEvent extends LogFrame {
   frame: Framed
@@ -17,13 +18,18 @@ interface Shared {
   events: Promise<FramedEvent[]>
 }
 
-const all = Number.MAX_SAFE_INTEGER
+interface Asked {
+  stretch: Stretch
+  done: PromiseWithResolvers<LogFrame[]>
+}
 
 export class LogReads {
   #deps: { reads: Pick<Reads, 'frames'>; clock: Pick<Clock, 'mono'> }
   #shared = new Map<string, Shared>()
   #running = 0
   #waiting: (() => void)[] = []
+  #asked: Asked[] = []
+  #isGathering = false
 
   constructor(deps: { reads: Pick<Reads, 'frames'>; clock: Pick<Clock, 'mono'> }) {
     this.#deps = deps
@@ -64,9 +70,32 @@ export class LogReads {
     }
   }
 
-  async #read(conversation: string, after: number, chunk: Chunk): Promise<FramedEvent[]> {
-    const frames = await this.turn(() => this.#deps.reads.frames(conversation, after, all, chunk))
+  async #read(conversation: string, after: number, { events, bytes }: Chunk): Promise<FramedEvent[]> {
+    const done = Promise.withResolvers<LogFrame[]>()
+    this.#asked.push({ stretch: { conversation, after, events, bytes }, done })
+    if (!this.#isGathering) {
+      this.#isGathering = true
+      setImmediate(() => this.#gather())
+    }
+    const frames = await done.promise
     return frames.map(frame => ({ ...frame, frame: frameText(frame.json) }))
+  }
+
+  /** Turns for all that is asked; what is asked while they wait for theirs is taken along. */
+  #gather(): void {
+    this.#isGathering = false
+    for (let asked = this.#asked.length; asked > 0; asked -= logStretchesMax) void this.turn(() => this.#readSome())
+  }
+
+  async #readSome(): Promise<void> {
+    const some = this.#asked.splice(0, logStretchesMax)
+    if (some.length === 0) return
+    try {
+      const found = await this.#deps.reads.frames(some.map(({ stretch }) => stretch))
+      for (const [i, { done }] of some.entries()) done.resolve(found[i]!)
+    } catch (error) {
+      for (const { done } of some) done.reject(error)
+    }
   }
 }
 

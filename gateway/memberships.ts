@@ -27,12 +27,11 @@ export async function reconcile(hub: Roster, deps: { reads: Reads; clock: Clock 
   const users = [...hub.users.keys()]
   for (let i = 0; i < users.length; i += usersPerRead) {
     const group = users.slice(i, i + usersPerRead)
-    const suspects = differing(hub, group, await deps.reads.memberships(group))
+    const suspects = differing(hub, group, await deps.reads.conversationsOf(group))
     if (suspects.length === 0) continue
     await sleep(confirmMs)
     const again = await deps.reads.memberships(suspects)
-    const before = new Set(suspects)
-    for (const userId of differing(hub, suspects, again)) if (before.has(userId)) await repair(hub, userId, again, deps)
+    for (const userId of differing(hub, suspects, byUser(again))) await repair(hub, userId, again, deps)
   }
 }
 
@@ -40,11 +39,22 @@ function livePeers(hub: Roster, userId: string): Peer[] {
   return hub.users.of(userId).filter(peer => peer.state === 'live')
 }
 
-function differing(hub: Roster, userIds: readonly string[], rows: readonly Membership[]): string[] {
-  const known = new Map<string, Set<string>>(userIds.map(id => [id, new Set<string>()]))
-  for (const row of rows) known.get(row.userId)?.add(row.conversation)
+function byUser(rows: readonly Membership[]): Map<string, Set<string>> {
+  const found = new Map<string, Set<string>>()
+  for (const { userId, conversation } of rows) {
+    const own = found.get(userId)
+    if (own) own.add(conversation)
+    else found.set(userId, new Set([conversation]))
+  }
+  return found
+}
+
+const none: ReadonlySet<string> = new Set()
+
+/** Of `userIds`, those with a seat too many or too few. */
+function differing(hub: Roster, userIds: readonly string[], known: ReadonlyMap<string, ReadonlySet<string>>): string[] {
   return userIds.filter(userId => {
-    const conversations = known.get(userId)!
+    const conversations = known.get(userId) ?? none
     return livePeers(hub, userId).some(
       peer =>
         peer.seats.size !== conversations.size ||

@@ -68,8 +68,40 @@ readTest(
     const rooms = (of: string) => memberships.filter(m => m.userId === of).map(m => m.conversation)
     assert.deepEqual(rooms(ann).sort(), [newer.conversation, older.conversation].sort())
     assert.deepEqual(rooms(bob).sort(), [newer.conversation, older.conversation].sort())
+    const stranger = randomUUID()
+    assert.deepEqual(
+      await read.conversationsOf([ann, bob, stranger]),
+      new Map([ann, bob].map(of => [of, new Set(rooms(of))])),
+    )
   },
 )
+
+readTest('[RD3] stretches of several logs come in one reading, each within its own limits', async (b, read) => {
+  const [one, other] = [
+    await makeRoom(b, 'group', [await user('ann')]),
+    await makeRoom(b, 'group', [await user('ann')]),
+  ]
+  for (const room of [one, other]) {
+    for (const content of ['a', 'b', 'c'.repeat(500), 'd']) {
+      room.send({ body: JSON.stringify({ role: 'user', content, clientMessageId: randomUUID() }) })
+      await settled(room)
+    }
+  }
+  const read4 = (limits: { events: number; bytes: number }[]) =>
+    read.frames([
+      { conversation: one.conversation, after: 1, ...limits[0]! },
+      { conversation: randomUUID(), after: 0, ...limits[1]! },
+      { conversation: other.conversation, after: 3, ...limits[2]! },
+      { conversation: one.conversation, after: 2, ...limits[3]! },
+    ])
+  const many = { events: 10, bytes: 1e6 }
+  const seqs = (found: Awaited<ReturnType<typeof read4>>) => found.map(frames => frames.map(f => f.seq))
+  assert.deepEqual(seqs(await read4([many, many, many, many])), [[2, 3, 4, 5], [], [4, 5], [3, 4, 5]])
+  // By events, by bytes (a row counts 200 more than its body), and one that is larger than its limit by itself.
+  const found = await read4([{ events: 2, bytes: 1e6 }, many, { events: 9, bytes: 100 }, { events: 9, bytes: 800 }])
+  assert.deepEqual(seqs(found), [[2, 3], [], [4], [3]])
+  assert.equal(JSON.parse(found[2]![0]!.json).content, 'c'.repeat(500))
+})
 
 readTest('[RD2] a message deleted since is masked in every later read', async (b, read) => {
   const s = await makeRoom(b, 'group', [await user('ann')])
@@ -86,8 +118,8 @@ readTest('[RD2] a message deleted since is masked in every later read', async (b
     'insert into message_state (conversation_id, seq, message_id, deleted_at) values ($1, 2, uuidv7(), now())',
     [s.conversation],
   )
-  const frames = await read.frames(s.conversation, 1, 10, { events: 10, bytes: 1e6 })
-  const frame = JSON.parse(frames[0]!.json)
+  const [frames] = await read.frames([{ conversation: s.conversation, after: 1, events: 10, bytes: 1e6 }])
+  const frame = JSON.parse(frames![0]!.json)
   assert.equal(frame.content, '')
   assert.equal(frame.deleted, true)
   assert.equal('attachments' in frame, false)

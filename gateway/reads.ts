@@ -30,19 +30,24 @@ export interface LogFrame {
   json: string
 }
 
+/** Of one log, what follows `after`. */
+export interface Stretch {
+  conversation: string
+  after: number
+  events: number
+  bytes: number
+}
+
 export interface Reads {
   /** Whether this account may use a socket: it exists, is neither disabled nor deleted, and has a username. */
   isUsable(userId: string): Promise<boolean>
   memberships(userIds: readonly string[]): Promise<Membership[]>
+  /** The conversations of each user; a tenth of the cost of `memberships`. Who has none is left out. */
+  conversationsOf(userIds: readonly string[]): Promise<Map<string, Set<string>>>
   /** Memberships and heads at one moment, latest activity first. */
   ready(userId: string): Promise<ReadyConversation[]>
-  /** Events after `after` up to `to`, in order, as many as the limits allow. */
-  frames(
-    conversation: string,
-    after: number,
-    to: number,
-    limits: { events: number; bytes: number },
-  ): Promise<LogFrame[]>
+  /** Of each stretch its events, in order, as many as its limits allow; the first always. */
+  frames(stretches: readonly Stretch[]): Promise<LogFrame[][]>
   /** The stored text of an answer in progress or ended; undefined when there is none. */
   answerText(answerId: string): Promise<string | undefined>
   /** The position of the last event that removed this user. */
@@ -67,17 +72,21 @@ cross join lateral (
     limit ${unreadMax}) x) u
 where m.user_id = $1 order by h.created_at desc, c.id desc`
 
-/** The running sum ends a stretch at the byte limit; the first event always comes. */
+/** The running sum ends a stretch at the byte limit; the first event always comes. A limit may not vary by row: $5 is the largest. */
 const framesText = `
-select kind, seq::float8 as seq, sender_id, body::text as body, at, deleted from (
-  select e.kind, e.seq, e.sender_id, e.body, round(extract(epoch from e.created_at) * 1000)::float8 as at,
+select w.n::int as n, x.* from unnest($1::uuid[], $2::bigint[], $3::int[], $4::int[]) with ordinality
+  as w(conversation, after, events, bytes, n)
+cross join lateral (
+  select e.kind, e.seq::float8 as seq, e.sender_id, e.body::text as body, round(extract(epoch from e.created_at) * 1000)::float8 as at,
     s.deleted_at is not null and e.kind = 'message.new' as deleted,
-    sum(octet_length(e.body::text) + 200) over (order by e.seq) as total, row_number() over (order by e.seq) as n
-  from (select * from event where conversation_id = $1 and seq > $2 and seq <= $3 order by seq limit $4) e
+    sum(octet_length(e.body::text) + 200) over (order by e.seq) as total, row_number() over (order by e.seq) as nth
+  from (select * from event where conversation_id = w.conversation and seq > w.after order by seq limit $5) e
   left join message_state s on s.conversation_id = e.conversation_id and s.seq = e.seq) x
-where n = 1 or total <= $5 order by seq`
+where x.nth = 1 or (x.total <= w.bytes and x.nth <= w.events) order by w.n, x.seq`
 
 interface FrameRow {
+  /** Which stretch, from 1. */
+  n: number
   kind: DurableType
   seq: number
   sender_id: string
@@ -118,15 +127,33 @@ export function createReads(db: Sql, positions: Positions): Reads {
       }))
     },
 
+    async conversationsOf(userIds) {
+      const { rows } = await db.query<{ user_id: string; ids: string }>(
+        `select m.user_id, string_agg(m.conversation_id::text, ',') as ids
+         from conversation_member m join conversation c on c.id = m.conversation_id and c.deleted_at is null
+         where m.user_id = any($1::uuid[]) group by m.user_id`,
+        [userIds],
+      )
+      return new Map(rows.map(r => [r.user_id, new Set(r.ids.split(','))]))
+    },
+
     async ready(userId) {
       const { conversations, seqs } = positions.of(userId)
       const { rows } = await db.query<ReadyRow>(readyText, [userId, conversations, seqs])
       return rows.map(({ title, ...row }) => (title === null ? row : { ...row, title }))
     },
 
-    async frames(conversation, after, to, limits) {
-      const { rows } = await db.query<FrameRow>(framesText, [conversation, after, to, limits.events, limits.bytes])
-      return rows.map(row => logFrame(conversation, row))
+    async frames(stretches) {
+      const { rows } = await db.query<FrameRow>(framesText, [
+        stretches.map(s => s.conversation),
+        stretches.map(s => s.after),
+        stretches.map(s => s.events),
+        stretches.map(s => s.bytes),
+        Math.max(...stretches.map(s => s.events)),
+      ])
+      const found: LogFrame[][] = stretches.map(() => [])
+      for (const row of rows) found[row.n - 1]!.push(logFrame(stretches[row.n - 1]!.conversation, row))
+      return found
     },
 
     async answerText(answerId) {

@@ -10,7 +10,7 @@ import { assistantId } from '#protos/ids.ts'
 import { frameText, payloadOf } from './framing.ts'
 import { Flusher, Outbox, type Wire } from './outbox.ts'
 import { Peer } from './peer.ts'
-import type { LogFrame, Reads } from './reads.ts'
+import type { LogFrame, Reads, Stretch } from './reads.ts'
 import { Rooms } from './rooms.ts'
 
 const id = '11111111-1111-7111-8111-111111111111'
@@ -40,8 +40,8 @@ function rig() {
   let text: string | undefined
   let at = 0
   const reads = {
-    frames: async (_id: string, after: number, to: number, limits: { events: number }) =>
-      log.filter(f => f.seq > after && f.seq <= to).slice(0, limits.events),
+    frames: async (stretches: readonly Stretch[]) =>
+      stretches.map(({ after, events }) => log.filter(f => f.seq > after).slice(0, events)),
     answerText: async () => text,
   } as unknown as Reads
   const clock = { now: () => 1_700_000_000_000, mono: () => at, id: () => answerId, random: () => 0 }

@@ -74,6 +74,8 @@ export const catchUpBytesMax = 128 * 1024
 export const catchUpEventsMax = 500
 /** Readings of the log for rooms and slow sockets at a time; `ready` and REST must find a connection too. */
 export const logReadsMax = 2
+/** Stretches in one reading, each up to catchUpBytesMax. */
+export const logStretchesMax = 32
 /** Stretches of the log shared by sockets at the same place, each up to catchUpBytesMax, for this long. */
 export const logReadsSharedMax = 64
 export const logReadsSharedMs = 500

@@ -351,7 +351,11 @@ class Play {
         activations: byId([...(await s.directory.activate(this.#rooms)).values()]),
         heads: [...heads].map(([room, h]) => [room, h.head, h.epoch === shardRows[shardOf(room)]!.epoch]).sort(),
         events: await Promise.all(this.#rooms.map(r => s.directory.events(r, 1, { events: 100, bytes: 1e6 }))),
-        frames: await Promise.all(this.#rooms.map(r => s.reads.frames(r, 0, 50, { events: 7, bytes: 1500 }))),
+        frames: await s.reads.frames([
+          ...this.#rooms.map(conversation => ({ conversation, after: 0, events: 7, bytes: 1500 })),
+          ...this.#rooms.map(conversation => ({ conversation, after: 2, events: 3, bytes: 600 })),
+        ]),
+        rooms: [...(await s.reads.conversationsOf(users))].map(([u, own]) => [u, [...own].sort()]).sort(),
         ready: await Promise.all(users.map(async u => byId((await s.reads.ready(u)) as { id: string }[]))),
         left: await Promise.all(this.#rooms.map(r => s.reads.lastLeft(r, users[1]!))),
         open: (await s.directory.openRuns(shards)).sort(),

@@ -84,11 +84,14 @@ function engineRead(db: Tables, name: string, v: Values): Row[] {
         .map(({ seq, messageId, kind, at, body }) => ({ seq, messageId, kind, at, body, deleted: false }))
     case 'routes_known':
       return [...db.nodes.values()].some(n => n.state !== 'dead' && n.addrs.includes(v[0])) ? [{ one: 1 }] : []
-    case 'routes':
-      return db.shards.map(({ shard, epoch, owner, worker }) => {
+    case 'routes': {
+      const addrOf = (owner: string | null, worker: number | null) => {
         const node = owner === null ? undefined : db.nodes.get(owner)
-        return { shard, epoch, addr: (node && node.state !== 'dead' && node.addrs[worker!]) || null }
-      })
+        return (node && node.state !== 'dead' && node.addrs[worker!]) || ''
+      }
+      const map = db.shards.map(({ shard, epoch, owner, worker }) => `${shard} ${epoch} ${addrOf(owner, worker)}`)
+      return [{ map: map.join(',') }]
+    }
     default:
       throw new Error(`the model does not know ${name}`)
   }
@@ -114,6 +117,12 @@ function hubRead(db: Tables, text: string, v: Values): Row[] {
       .sort((a, b) => b.at - a.at || (a.row.id < b.row.id ? 1 : -1))
       .map(({ row }) => row)
   }
+  if (text.includes('string_agg(m.conversation_id')) {
+    return v[0].flatMap((user: string) => {
+      const own = all.filter(c => member(c, user)).map(c => c.id)
+      return own.length === 0 ? [] : [{ user_id: user, ids: own.join(',') }]
+    })
+  }
   if (text.includes('m.joined_seq::float8')) {
     return all.flatMap(c =>
       v[0].flatMap((user: string) => {
@@ -123,17 +132,19 @@ function hubRead(db: Tables, text: string, v: Values): Row[] {
       }),
     )
   }
-  if (text.includes('where n = 1 or total')) {
-    const [conversation, after, to, events, bytes] = v
-    const rows: Row[] = []
-    let total = 0
-    for (const e of logOf(db.conversations.get(conversation))) {
-      if (e.seq <= after || e.seq > to || rows.length >= events) continue
-      total += Buffer.byteLength(e.body) + 200
-      if (rows.length > 0 && total > bytes) break
-      rows.push({ kind: e.kind, seq: e.seq, sender_id: e.senderId, body: e.body, at: e.at, deleted: false })
-    }
-    return rows
+  if (text.includes('x.nth = 1 or')) {
+    const [conversations, afters, events, bytes] = v
+    return conversations.flatMap((conversation: string, i: number) => {
+      const rows: Row[] = []
+      let total = 0
+      for (const e of logOf(db.conversations.get(conversation))) {
+        if (e.seq <= afters[i] || rows.length >= events[i]) continue
+        total += Buffer.byteLength(e.body) + 200
+        if (rows.length > 0 && total > bytes[i]) break
+        rows.push({ n: i + 1, kind: e.kind, seq: e.seq, sender_id: e.senderId, body: e.body, at: e.at, deleted: false })
+      }
+      return rows
+    })
   }
   if (text.includes("body ->> 'content'")) {
     for (const c of all) {

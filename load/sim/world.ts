@@ -50,10 +50,9 @@ export async function simulate(plan: Plan): Promise<Outcome> {
   const read = (client: () => SimClient) => async (conversation: string, after: number) => {
     const gateway = gateways.find(g => g.running && !g.proc.isDead)
     if (!gateway) throw new Error('no gateway')
-    const limits = { events: 10_000, bytes: 1e9 }
-    const frames = await gateway.running!.reads.frames(conversation, after, Number.MAX_SAFE_INTEGER, limits)
+    const [frames] = await gateway.running!.reads.frames([{ conversation, after, events: 10_000, bytes: 1e9 }])
     kernel.note(`${client().proc.name} reads history`)
-    return frames.map(f => JSON.parse(f.json) as DurableFrame)
+    return frames!.map(f => JSON.parse(f.json) as DurableFrame)
   }
   const clients: SimClient[] = Array.from({ length: plan.people }, (_, i) => {
     const user = `00000000-0000-7000-8000-00000000000${i + 1}`
