@@ -18,8 +18,9 @@ const files = new Map([
   ['engine/ops/log.ts', 'log.ts'],
   ['engine/ops/metrics.ts', 'metrics.ts'],
   ['engine/ops/thread-health.ts', 'thread-health.ts'],
-  ['engine/storage/orm.ts', 'orm.ts'],
-  ['engine/storage/connections.ts', 'orm.ts'],
+  ['engine/storage/pool.ts', 'database.ts'],
+  ['engine/storage/orm.ts', 'database.ts'],
+  ['engine/storage/connections.ts', 'database.ts'],
   ['engine/assistant/provider.ts', 'provider.ts'],
 ])
 

@@ -1,6 +1,7 @@
 /**
- * engine/storage/orm.ts, connections.ts and the driver under them, against the simulated server: clients with the driver's own habits (one
- * statement after another, a query timer, errors and ends as events) and a pool of them. Refuses to read SQL.
+ * engine/storage/pool.ts, orm.ts, connections.ts and the driver under them, against the simulated server: clients with the
+ * driver's own habits (one statement after another, a query timer, errors and ends as events) and a pool of them. Refuses to
+ * read SQL.
  */
 import { EventEmitter } from 'node:events'
 import { kernel } from '../globals.ts'
@@ -239,8 +240,12 @@ export async function openConnections(options: { waitMs?: number }) {
   return { config: {}, role: undefined, connect }
 }
 
-export async function openOrm(options: { poolMax?: number; waitMs?: number; url: string }) {
+export async function openPool(options: { poolMax?: number; waitMs?: number; url: string }) {
   const { role, connect } = await openConnections(options)
   const pool = new Pool(options.poolMax ?? 4)
-  return { orm: undefined, pool, url: options.url, role, named: true, connect, close: () => pool.end() }
+  return { pool, url: options.url, role, named: true, connect, close: () => pool.end() }
+}
+
+export async function openOrm(options: { poolMax?: number; waitMs?: number; url: string }) {
+  return { orm: undefined, ...(await openPool(options)) }
 }
