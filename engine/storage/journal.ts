@@ -9,7 +9,7 @@ import type { Clock } from '#engine/ops/clock.ts'
 import type { Log } from '#engine/ops/log.ts'
 import type { Metrics } from '#engine/ops/metrics.ts'
 import { batchBytesMax, batchRowsMax, commitPaceSourcesMax, letterAgeMsMax } from '#protos/limits.ts'
-import type { LogStore } from './log-store.ts'
+import type { CommitResult, LogStore } from './log-store.ts'
 import { type LastStatement, paceMs } from './pace.ts'
 import type { ShardTable } from './shard-table.ts'
 
@@ -28,6 +28,14 @@ export interface JournalOptions {
 interface Taken {
   source: Source
   contribution: Contribution
+}
+
+/** A statement under way. */
+interface Flight {
+  batch: Taken[]
+  contributions: Contribution[]
+  startedAt: number
+  answer: Promise<CommitResult>
 }
 
 /** A source that goes alone, and how many more times letter by letter. */
@@ -121,8 +129,7 @@ export class GroupJournal implements Journal {
       this.#hold(this.#reconnect())
       return
     }
-    const { clock } = this.#o
-    const waitMs = paceMs(this.#last, this.#waiting.size, clock.mono())
+    const waitMs = this.#paceMs()
     if (waitMs > 0) {
       this.#paced ??= setTimeout(() => {
         this.#unpace()
@@ -130,12 +137,26 @@ export class GroupJournal implements Journal {
       }, waitMs)
       return
     }
-    const batch = this.#gather()
+    const flight = this.#depart()
+    if (flight) this.#hold(this.#run(flight))
+    else if (this.#waiting.size > 0) this.#schedule()
+  }
+
+  #paceMs(): number {
+    return paceMs(this.#last, this.#waiting.size, this.#o.clock.mono())
+  }
+
+  /** Takes what waits and sends it, in this very turn; undefined when nobody had anything. Sources of `unsettled` keep their place. */
+  #depart(unsettled: readonly Taken[] = []): Flight | undefined {
+    const { clock, store } = this.#o
+    const batch = this.#gather(new Set(unsettled.map(t => t.source)))
     // Pieces of answers come at their own pace: people's sends do not wait for company that would not be theirs.
     const sources = batch.filter(t => t.contribution.events.length > 0 || t.contribution.segments.length === 0).length
-    this.#last = { at: clock.mono(), sources }
-    if (batch.length > 0) this.#hold(this.#store(batch))
-    else if (this.#waiting.size > 0) this.#schedule()
+    const startedAt = clock.mono()
+    this.#last = { at: startedAt, sources }
+    if (batch.length === 0) return undefined
+    const contributions = batch.map(t => t.contribution)
+    return { batch, contributions, startedAt, answer: store.commit(contributions) }
   }
 
   #unpace(): void {
@@ -152,13 +173,14 @@ export class GroupJournal implements Journal {
     })
   }
 
-  #gather(): Taken[] {
+  #gather(unsettled: ReadonlySet<Source>): Taken[] {
     const batch: Taken[] = []
     let rows = 0
     let bytes = 0
     let left = this.#waiting.size
     for (const source of this.#waiting) {
       if (left-- === 0) break
+      if (unsettled.has(source)) continue
       const care = this.#care.get(source)
       // It keeps its place, and so is first, and alone, in the next batch.
       if (care && batch.length > 0) continue
@@ -180,31 +202,48 @@ export class GroupJournal implements Journal {
     return batch
   }
 
-  async #store(batch: Taken[]): Promise<void> {
-    const { clock, metrics, store } = this.#o
-    const contributions = batch.map(t => t.contribution)
-    const startedAt = clock.mono()
-    let result = await store.commit(contributions)
+  /**
+   * One statement after another for as long as somebody waits. The next one leaves before the shares of the last one are
+   * settled: the database works while this thread acks.
+   */
+  async #run(first: Flight): Promise<void> {
+    for (let flight: Flight | undefined = first; flight; ) {
+      const { batch, contributions, startedAt } = flight
+      const result = await this.#arrival(flight)
+      const { clock, metrics } = this.#o
+      const ms = clock.mono() - startedAt
+      metrics.parley_commit_ms.observe(ms)
+      metrics.parley_commit_rows.observe(
+        contributions.reduce((n, c) => n + c.events.length + c.segments.length + c.sides.length, 0),
+      )
+      metrics.parley_commits_total.inc({ outcome: result.kind })
+      if (result.kind !== 'unknown') this.#recent.push({ at: clock.mono(), ms })
+      flight = undefined
+      if (result.kind === 'done') {
+        const { shards } = result
+        const fenced = batch.filter(t => !shards.has(t.contribution.shard))
+        this.#fence(fenced.map(t => [t.contribution.shard, t.contribution.epoch]))
+        if (this.#waiting.size > 0 && this.#paceMs() === 0 && !this.#stop.signal.aborted) flight = this.#depart(batch)
+        for (const t of batch)
+          this.#settle(t, shards.has(t.contribution.shard) ? { kind: 'stored' } : { kind: 'fenced' })
+      } else await this.#resolve(batch, result)
+    }
+  }
+
+  async #arrival({ contributions, answer }: Flight): Promise<CommitResult> {
+    const { clock, store } = this.#o
+    let result = await answer
     for (let tries = 1; result.kind === 'retry' && store.connected && tries < retriesMax; tries++) {
       await this.#pause(2 ** tries * (1 + clock.random()))
       result = await store.commit(contributions)
     }
-    const ms = clock.mono() - startedAt
-    metrics.parley_commit_ms.observe(ms)
-    metrics.parley_commit_rows.observe(
-      contributions.reduce((n, c) => n + c.events.length + c.segments.length + c.sides.length, 0),
-    )
-    metrics.parley_commits_total.inc({ outcome: result.kind })
-    if (result.kind !== 'unknown') this.#recent.push({ at: clock.mono(), ms })
+    return result
+  }
+
+  /** Of a statement that did not simply succeed. */
+  async #resolve(batch: Taken[], result: Exclude<CommitResult, { kind: 'done' }>): Promise<void> {
+    const { metrics } = this.#o
     switch (result.kind) {
-      case 'done': {
-        const { shards } = result
-        const fenced = batch.filter(t => !shards.has(t.contribution.shard))
-        this.#fence(fenced.map(t => [t.contribution.shard, t.contribution.epoch]))
-        for (const t of batch)
-          this.#settle(t, shards.has(t.contribution.shard) ? { kind: 'stored' } : { kind: 'fenced' })
-        return
-      }
       case 'retry':
         for (const t of batch) this.#settle(t, { kind: 'again' })
         return
