@@ -42,7 +42,7 @@ export interface Reads {
   /** Whether this account may use a socket: it exists, is neither disabled nor deleted, and has a username. */
   isUsable(userId: string): Promise<boolean>
   memberships(userIds: readonly string[]): Promise<Membership[]>
-  /** The conversations of each user; a tenth of the cost of `memberships`. Who has none is left out. */
+  /** The conversations of each user, ids only, a row a user. Who has none is left out. */
   conversationsOf(userIds: readonly string[]): Promise<Map<string, Set<string>>>
   /** Memberships and heads at one moment, latest activity first. */
   ready(userId: string): Promise<ReadyConversation[]>

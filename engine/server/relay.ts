@@ -42,10 +42,13 @@ export interface Moved {
   epoch: number
 }
 
+/** What the relay needs of the actors. */
+type Served = Pick<Actors, 'deliver'> & Partial<Pick<Actors, 'headOf'>>
+
 export interface Relay extends Refuser {
   readonly fanout: Fanout
   /** Who takes the commands. Before this every command is refused. */
-  serve(actors: Pick<Actors, 'deliver'> & Partial<Pick<Actors, 'headOf'>>): void
+  serve(actors: Served): void
   /** A gateway's stream opened; undefined when there are too many. */
   open(sink: LetterSink): GatewayLink | undefined
   /** One gRPC message of a link. Throws LetterError when it cannot be read: the link must end. */
@@ -77,7 +80,7 @@ export function createRelay(deps: RelayDeps): Relay {
   const fanout = createFanout(links, interest)
   const successors = new Map<number, Moved>()
   const attaching = new WeakMap<GatewayLink, Promise<void>>()
-  let actors: (Pick<Actors, 'deliver'> & Partial<Pick<Actors, 'headOf'>>) | undefined
+  let actors: Served | undefined
   let lastLinkId = 0
 
   /** Back to the gateway, to be routed and sent again. */
