@@ -39,6 +39,8 @@ import { Take } from './take.ts'
 import { Turns } from './turns.ts'
 import { Waker } from './waker.ts'
 
+const noneWait: readonly never[] = []
+
 type Phase = 'loading' | 'active' | 'recovering' | 'fenced'
 
 export class Actor implements Source, Joinable {
@@ -47,13 +49,14 @@ export class Actor implements Source, Joinable {
   readonly tail: Tail
   readonly #context: Context
   readonly #mailbox: Mailbox
-  readonly #turns: Turns
+  /** Most conversations never have a turn. */
+  #turns: Turns | undefined
   readonly #waker: Waker
   #phase: Phase = 'loading'
   #state: State | undefined
   #flight: Take | undefined
   readonly #early = new Early()
-  #onActive: ((state: State | undefined) => void)[] = []
+  #onActive: readonly ((state: State | undefined) => void)[] = noneWait
   #generation = -1
   /** Of the shard when the log was read: under another one the log may have grown without us. */
   #epoch: number | undefined
@@ -68,14 +71,8 @@ export class Actor implements Source, Joinable {
     this.id = id
     this.shard = shard
     this.#context = context
-    this.tail = new Tail(() => context.tailBytesMax)
+    this.tail = new Tail(context)
     this.#mailbox = new Mailbox(context.tally)
-    this.#turns = new Turns(
-      id,
-      context,
-      () => this.#work(),
-      event => this.#fleeting(event),
-    )
     this.#waker = new Waker(context, () => {
       const { clock } = context
       this.#fleeting({ kind: 'tick', at: clock.now(), mono: clock.mono() })
@@ -92,7 +89,20 @@ export class Actor implements Source, Joinable {
     return this.#phase === 'fenced'
   }
 
-  get turns(): Turns {
+  get turns(): Turns | undefined {
+    return this.#turns
+  }
+
+  /** From the first turn on, which the state knows of before it needs any tending. */
+  get #owedTurns(): Turns | undefined {
+    if (this.#turns === undefined && this.#state !== undefined && this.#state.runs.length > 0) {
+      this.#turns = new Turns(
+        this.id,
+        this.#context,
+        () => this.#work(),
+        event => this.#fleeting(event),
+      )
+    }
     return this.#turns
   }
 
@@ -111,18 +121,19 @@ export class Actor implements Source, Joinable {
   /** A turn is started and not ended in the log, or its start is on the way there. */
   get hasRunning(): boolean {
     const run = this.#state && runningOf(this.#state)
-    return run ? !this.#turns.isParked(run) : this.isInFlight && this.#turns.hasSlot
+    if (run) return this.#owedTurns?.isParked(run) === false
+    return this.isInFlight && this.#turns?.hasSlot === true
   }
 
   /** Drain: a turn at the model ends with what it has, one at its tools is left to the next owner. */
   interrupt(): void {
-    this.#turns.interrupt(this.#state)
+    this.#turns?.interrupt(this.#state)
   }
 
   /** A slot may be free for its turn. */
   poke(): void {
-    this.#turns.askAgain()
-    if (this.#phase === 'active' && this.#state) this.#turns.tend(this.#state)
+    this.#turns?.askAgain()
+    if (this.#phase === 'active' && this.#state) this.#turns?.tend(this.#state)
   }
 
   /** A statement holds letters of it. */
@@ -176,7 +187,7 @@ export class Actor implements Source, Joinable {
     const at = clock.now()
     const mono = clock.mono()
     const take = new Take(this.#state, this.#context.world)
-    const owed = this.#turns.next(this.#state, at, mono)
+    const owed = this.#owedTurns?.next(this.#state, at, mono)
     try {
       if (owed) take.run(owed)
     } catch (error) {
@@ -234,7 +245,7 @@ export class Actor implements Source, Joinable {
         this.#mailbox.putBack(rest)
         if (item) this.#fail(item.from, { code: 'VALIDATION', message: `refused by the store (${outcome.code})` })
         else {
-          this.#turns.refuseRest(this.#state!)
+          this.#turns?.refuseRest(this.#state!)
           return void this.#context.timers.after(slotRetryMs, () => this.#work())
         }
         return this.#work()
@@ -262,8 +273,8 @@ export class Actor implements Source, Joinable {
     for (const item of this.#mailbox.remove(() => true)) refuser.notOwner(item.delivery)
     for (const { from } of this.#early.takeAll()) refuser.notOwner(from.ref as Delivery)
     this.#returnStops(undefined)
-    for (const done of this.#onActive.splice(0)) done(undefined)
-    this.#turns.drop()
+    this.#tellActive(undefined)
+    this.#turns?.drop()
   }
 
   /** The shard came (again): what was known of the log before is read anew. */
@@ -280,7 +291,15 @@ export class Actor implements Source, Joinable {
     this.refresh()
     if (this.#phase === 'active' && !this.#isDated) return Promise.resolve(this.#state)
     if (this.#phase === 'fenced') return Promise.resolve(undefined)
-    return new Promise(done => this.#onActive.push(done))
+    return new Promise(done => {
+      this.#onActive = [...this.#onActive, done]
+    })
+  }
+
+  #tellActive(state: State | undefined): void {
+    const waiting = this.#onActive
+    this.#onActive = noneWait
+    for (const done of waiting) done(state)
   }
 
   /** Refuses letters that waited too long and provably reached no commit; the rest stay silent until known. */
@@ -340,10 +359,10 @@ export class Actor implements Source, Joinable {
       this.#state = stateFrom(this.id, snapshot, this.#state, world.utf8Bytes)
       if (this.tail.last !== this.#state.head) this.tail.clear()
       this.#phase = 'active'
-      for (const done of this.#onActive.splice(0)) done(this.#state)
+      this.#tellActive(this.#state)
       this.#noteRuns(this.#state)
       for (const { command, from } of this.#early.takeFresh(this.#context.clock.mono())) this.#command(command, from)
-      this.#turns.tend(this.#state)
+      this.#owedTurns?.tend(this.#state)
       this.#work()
     })
     loaded.catch(error => {
@@ -357,9 +376,9 @@ export class Actor implements Source, Joinable {
   #work(): void {
     if (this.#phase !== 'active' || this.#flight || !this.#state) return
     const { clock } = this.#context
-    if (this.#mailbox.peek()?.isReady || this.#turns.next(this.#state, clock.now(), clock.mono())) {
+    if (this.#mailbox.peek()?.isReady || this.#owedTurns?.next(this.#state, clock.now(), clock.mono())) {
       this.#context.journal.offer(this)
-    } else if (this.#state.runs[0]?.status === 'queued') this.#turns.tend(this.#state)
+    } else if (this.#state.runs[0]?.status === 'queued') this.#turns?.tend(this.#state)
   }
 
   #noteRuns({ runs }: State): void {
@@ -383,7 +402,7 @@ export class Actor implements Source, Joinable {
       for (const effect of effects) this.#perform(effect)
       metrics.parley_fanout_ms.observe(clock.mono() - time.mono)
       if (this.#phase === 'fenced') return this.#returnStops(before)
-      this.#turns.tend(this.#state)
+      this.#owedTurns?.tend(this.#state)
       this.#waker.set(wakeAt(this.#state))
       if (this.#onActive.length > 0) this.refresh()
       this.#work()
@@ -429,10 +448,10 @@ export class Actor implements Source, Joinable {
       case 'join':
         return this.#join(effect.to, effect.afterSeq)
       case 'run.begin':
-        if (this.#phase !== 'fenced') this.#turns.begin(this.#state!, effect.runId)
+        if (this.#phase !== 'fenced') this.#owedTurns?.begin(this.#state!, effect.runId)
         return
       case 'run.abort':
-        return this.#turns.abort(effect.runId)
+        return this.#turns?.abort(effect.runId)
       case 'refuse':
         return this.#refuse(effect.to.ref as Delivery, effect.code, effect.retryAfterMs)
       default:

@@ -18,7 +18,7 @@ import type { Timers } from './timers.ts'
 export interface Runner {
   readonly shard: number
   readonly hasRunning: boolean
-  readonly turns: { readonly waitsForSlotOf: string | undefined }
+  readonly turns: { readonly waitsForSlotOf: string | undefined } | undefined
   poke(): void
 }
 

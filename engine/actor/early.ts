@@ -13,22 +13,28 @@ export interface EarlyCommand {
   from: Requester
 }
 
+/** Of all that are empty; never pushed to. */
+const none: EarlyCommand[] = []
+
 export class Early {
-  #items: EarlyCommand[] = []
+  #items = none
 
   /** False when there is no room. */
   push(command: Command, from: Requester): boolean {
     if (this.#items.length >= earlyCommandsMax) return isTyping(command)
+    if (this.#items === none) this.#items = []
     this.#items.push({ command, from })
     return true
   }
 
-  takeAll(): EarlyCommand[] {
-    return this.#items.splice(0)
+  takeAll(): readonly EarlyCommand[] {
+    const all = this.#items
+    this.#items = none
+    return all
   }
 
   /** All that is worth something still. */
-  takeFresh(mono: number): EarlyCommand[] {
+  takeFresh(mono: number): readonly EarlyCommand[] {
     return this.takeAll().filter(
       ({ command, from }) => !isTyping(command) || ageOf(from.ref as Delivery, mono) < typingRepeatMs,
     )

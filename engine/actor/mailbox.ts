@@ -37,11 +37,15 @@ export interface Tally {
   bytes: number
 }
 
+/** Of all that are empty; never pushed to. */
+const none: Waiting[] = []
+
 export class Mailbox {
-  #items: Waiting[] = []
+  #items = none
   #start = 0
   #bytes = 0
-  readonly #bySender = new Map<string, number>()
+  /** Counted from the moment at which one letter waits behind another; most conversations never see that. */
+  #bySender: Map<string, number> | undefined
   readonly #tally: Tally
 
   constructor(tally: Tally) {
@@ -54,16 +58,17 @@ export class Mailbox {
 
   /** False when it does not fit: nothing was done. */
   push(item: Waiting): boolean {
-    const { principal } = item.from
+    if (this.length > 0) this.#bySender ??= countBySender(this.#items.slice(this.#start))
     if (
       this.length >= mailboxLettersMax ||
       this.#bytes + item.bytes > mailboxBytesMax ||
       this.#tally.bytes + item.bytes > mailboxBytesPerWorkerMax ||
-      (this.#bySender.get(principal) ?? 0) >= mailboxLettersPerSenderMax
+      (this.#bySender?.get(item.from.principal) ?? 0) >= mailboxLettersPerSenderMax
     ) {
       return false
     }
-    this.#items.push(item)
+    if (this.#items === none) this.#items = [item]
+    else this.#items.push(item)
     this.#count(item, 1)
     return true
   }
@@ -76,18 +81,15 @@ export class Mailbox {
     const item = this.#items[this.#start]
     if (!item) return undefined
     this.#start++
-    if (this.#start === this.#items.length || this.#start > 512) {
-      this.#items = this.#items.slice(this.#start)
-      this.#start = 0
-    }
+    if (this.#start === this.#items.length) this.#keep(none)
+    else if (this.#start > 512) this.#keep(this.#items.slice(this.#start))
     this.#count(item, -1)
     return item
   }
 
   /** Puts back what was taken, in its old order; the bounds were passed once. */
   putBack(items: readonly Waiting[]): void {
-    this.#items = [...items, ...this.#items.slice(this.#start)]
-    this.#start = 0
+    if (items.length > 0) this.#keep([...items, ...this.#items.slice(this.#start)])
     for (const item of items) this.#count(item, 1)
   }
 
@@ -97,19 +99,32 @@ export class Mailbox {
     const rest: Waiting[] = []
     for (const item of this.#items.slice(this.#start)) (matches(item) ? out : rest).push(item)
     if (out.length === 0) return out
-    this.#items = rest
-    this.#start = 0
+    this.#keep(rest.length === 0 ? none : rest)
     for (const item of out) this.#count(item, -1)
     return out
   }
 
+  #keep(items: Waiting[]): void {
+    this.#items = items
+    this.#start = 0
+  }
+
   #count(item: Waiting, by: 1 | -1): void {
-    const { principal } = item.from
-    const left = (this.#bySender.get(principal) ?? 0) + by
-    if (left === 0) this.#bySender.delete(principal)
-    else this.#bySender.set(principal, left)
+    if (this.#bySender) count(this.#bySender, item, by)
     this.#bytes += by * item.bytes
     this.#tally.bytes += by * item.bytes
     this.#tally.letters += by
   }
+}
+
+function countBySender(items: readonly Waiting[]): Map<string, number> {
+  const counts = new Map<string, number>()
+  for (const item of items) count(counts, item, 1)
+  return counts
+}
+
+function count(counts: Map<string, number>, { from }: Waiting, by: 1 | -1): void {
+  const left = (counts.get(from.principal) ?? 0) + by
+  if (left === 0) counts.delete(from.principal)
+  else counts.set(from.principal, left)
 }

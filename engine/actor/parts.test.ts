@@ -110,7 +110,7 @@ test('[A2] what is taken and put back keeps its order, whatever came between', (
 })
 
 test('[J4] a tail answers only what it holds without a hole', () => {
-  const tail = new Tail(() => 256 * 1024)
+  const tail = new Tail({ tailBytesMax: 256 * 1024 })
   const frameOf = (seq: number) => Buffer.from(`{"seq":${seq}}`)
   for (let seq = 5; seq <= 9; seq++) tail.push(seq, frameOf(seq))
   assert.deepEqual(

@@ -136,7 +136,7 @@ export function createRegistry(deps: RegistryDeps): Registry {
     startsTurns: shard => !isQuiet && !hushed.has(shard),
     runEnded: runId => leftovers.ended(runId),
     slotFreed(requester) {
-      for (const runner of [...context.runners]) if (runner.turns.waitsForSlotOf === requester) runner.poke()
+      for (const runner of [...context.runners]) if (runner.turns?.waitsForSlotOf === requester) runner.poke()
     },
   }
 
@@ -210,9 +210,11 @@ export function createRegistry(deps: RegistryDeps): Registry {
       }
       const [id, actor] = next.value
       actor.expire(mono)
-      if (actor.turns.isLive) found.turnsLive++
-      found.turnsWaiting += actor.turns.waiting
-      found.turnsQueued += actor.turns.queued
+      if (actor.turns) {
+        if (actor.turns.isLive) found.turnsLive++
+        found.turnsWaiting += actor.turns.waiting
+        found.turnsQueued += actor.turns.queued
+      }
       found.receiptsDirty += actor.dirtyCount
       if (actor.isFenced) actors.delete(id)
       else if (actor.isIdle(mono)) {
@@ -250,7 +252,7 @@ export function createRegistry(deps: RegistryDeps): Registry {
     let turnsLive = 0
     let receiptsDirty = 0
     for (const actor of actors.values()) {
-      if (actor.turns.isLive) turnsLive++
+      if (actor.turns?.isLive) turnsLive++
       receiptsDirty += actor.dirtyCount
     }
     return { actors: actors.size, waitingLetters: letters, waitingBytes: bytes, turnsLive, receiptsDirty }

@@ -19,16 +19,19 @@ interface Chunk {
   readonly ends: number[]
 }
 
+/** Of all tails that hold nothing; never pushed to. */
+const none: Chunk[] = []
+
 export class Tail {
-  #chunks: Chunk[] = []
+  #chunks = none
   #events = 0
   /** Of all chunks, whether used or not. */
   #bytes = 0
-  readonly #bytesMax: () => number
+  readonly #share: { readonly tailBytesMax: number }
 
-  /** `bytesMax`: this actor's share at the moment. */
-  constructor(bytesMax: () => number) {
-    this.#bytesMax = bytesMax
+  /** `share`: what this actor may keep at the moment. */
+  constructor(share: { readonly tailBytesMax: number }) {
+    this.#share = share
   }
 
   get last(): number | undefined {
@@ -47,7 +50,7 @@ export class Tail {
   }
 
   clear(): void {
-    this.#chunks = []
+    this.#chunks = none
     this.#events = 0
     this.#bytes = 0
   }
@@ -72,12 +75,13 @@ export class Tail {
     const last = this.#chunks.at(-1)
     const isFull = last && last.ends.length >= tailChunkEventsMax
     if (last && !isFull && (last.ends.at(-1) ?? 0) + length <= last.bytes.length) return last
-    const bytesMax = this.#bytesMax()
+    const bytesMax = this.#share.tailBytesMax
     if (length > bytesMax) return undefined
     // A quiet conversation keeps little: chunks grow with what comes.
     const wanted = Math.min(last ? 2 * last.bytes.length : tailChunkBytesMin, tailChunkBytesMax, bytesMax >> 1)
     const chunk = { firstSeq: seq, bytes: Buffer.allocUnsafeSlow(Math.max(length, wanted)), ends: [] }
-    this.#chunks.push(chunk)
+    if (last) this.#chunks.push(chunk)
+    else this.#chunks = [chunk]
     this.#bytes += chunk.bytes.length
     while (this.#bytes > bytesMax || this.#events + tailChunkEventsMax > tailEventsMax) {
       const oldest = this.#chunks[0]!

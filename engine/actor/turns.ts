@@ -35,7 +35,8 @@ export class Turns {
   /** Turns of the conversation that do not run: in the queue, or waiting for a person's word. */
   queued = 0
   waiting = 0
-  readonly #told = new Set<string>()
+  /** The queued run whose requester was told of its place. */
+  #told = ''
   readonly #conversation: string
   readonly #shard: number
   readonly #context: Context
@@ -255,9 +256,8 @@ export class Turns {
         }
         this.#waitsForSlotOf = run.requester
         this.#pause()
-        if (!this.#told.has(run.id)) {
-          this.#told.clear()
-          this.#told.add(run.id)
+        if (this.#told !== run.id) {
+          this.#told = run.id
           this.#apply({ kind: 'run.waiting', runId: run.id, at: clock.now(), mono: clock.mono() })
         }
       },

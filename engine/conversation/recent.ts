@@ -32,13 +32,12 @@ interface Base {
 }
 
 export interface Recent {
-  readonly base: Base
+  /** Undefined: nothing was sent while this activation lived. */
+  readonly base: Base | undefined
   readonly added: Added | undefined
 }
 
-export function noRecent(): Recent {
-  return { base: { ids: new Map(), texts: new Map() }, added: undefined }
-}
+export const noRecent: Recent = { base: undefined, added: undefined }
 
 /** What this draft sent under that id. */
 export function findInDraft(recent: Recent, senderId: string, clientId: string): Sent | undefined {
@@ -50,7 +49,7 @@ export function findInDraft(recent: Recent, senderId: string, clientId: string):
 
 /** The number under which somebody stored this id lately: the log knows who, and what. */
 export function lastSeqOf(recent: Recent, clientId: string): number | undefined {
-  return recent.base.ids.get(clientId)
+  return recent.base?.ids.get(clientId)
 }
 
 /** Whether this draft made that message: the log cannot know it yet. */
@@ -63,7 +62,7 @@ const never: readonly number[] = []
 
 /** Monotonic times at which this text was sent within the window before `mono`, oldest first. */
 export function equalTexts(recent: Recent, textKey: number, mono: number): readonly number[] {
-  const times = since(recent.base.texts.get(textKey), mono - equalTextsWindowMs)
+  const times = since(recent.base?.texts.get(textKey), mono - equalTextsWindowMs)
   let own: number[] | undefined
   for (let a = recent.added; a; a = a.before) if (a.sent.textKey === textKey) (own ??= []).push(a.sent.mono)
   return own === undefined ? times : [...times, ...own.reverse()]
@@ -91,7 +90,8 @@ export function addedSends(recent: Recent): Sent[] {
 /** Moves what a committed draft added into the base; out of it go the oldest beyond `idsMax` and texts that count no more. */
 export function foldRecent(recent: Recent, idsMax: number): Recent {
   if (recent.added === undefined) return recent
-  const { ids, texts } = recent.base
+  const base = recent.base ?? { ids: new Map<string, number>(), texts: new Map<number, number | readonly number[]>() }
+  const { ids, texts } = base
   for (const { clientId, seq, textKey, mono } of addedSends(recent)) {
     // Last again, for the oldest go first.
     ids.delete(clientId)
@@ -112,7 +112,7 @@ export function foldRecent(recent: Recent, idsMax: number): Recent {
     if (texts.size <= idsMax && lastOf(times) > old) break
     texts.delete(key)
   }
-  return { base: recent.base, added: undefined }
+  return { base, added: undefined }
 }
 
 function lastOf(times: number | readonly number[]): number {

@@ -5,7 +5,8 @@
 import { interestItemsMax, shardCount } from '#protos/limits.ts'
 
 export class Interest<L> {
-  #shards: Map<string, Set<L>>[] = Array.from({ length: shardCount }, () => new Map())
+  /** Lists and not sets: most conversations are watched by one or two, and a set for each would be the most of this table. */
+  #shards: Map<string, readonly L[]>[] = Array.from({ length: shardCount }, () => new Map())
   #size = 0
   #max: number
 
@@ -21,23 +22,28 @@ export class Interest<L> {
   add(shard: number, conversation: string, link: L): boolean {
     const watched = this.#shards[shard]!
     const links = watched.get(conversation)
-    if (links?.has(link)) return true
+    if (links?.includes(link)) return true
     if (this.#size >= this.#max) return false
-    if (links === undefined) watched.set(conversation, new Set([link]))
-    else links.add(link)
+    watched.set(conversation, links === undefined ? [link] : [...links, link])
     this.#size++
     return true
   }
 
   remove(shard: number, conversation: string, link: L): void {
-    const links = this.#shards[shard]!.get(conversation)
-    if (!links?.delete(link)) return
+    const watched = this.#shards[shard]!
+    const links = watched.get(conversation)
+    if (!links?.includes(link)) return
     this.#size--
-    if (links.size === 0) this.#shards[shard]!.delete(conversation)
+    if (links.length === 1) watched.delete(conversation)
+    else
+      watched.set(
+        conversation,
+        links.filter(l => l !== link),
+      )
   }
 
   /** The links that watch a conversation, or undefined when none does. */
-  of(shard: number, conversation: string): ReadonlySet<L> | undefined {
+  of(shard: number, conversation: string): readonly L[] | undefined {
     return this.#shards[shard]!.get(conversation)
   }
 
@@ -50,7 +56,7 @@ export class Interest<L> {
 
   /** A shard is another's: its watchers attach there. */
   dropShard(shard: number): void {
-    for (const links of this.#shards[shard]!.values()) this.#size -= links.size
+    for (const links of this.#shards[shard]!.values()) this.#size -= links.length
     this.#shards[shard]!.clear()
   }
 }
