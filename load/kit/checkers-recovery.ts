@@ -57,18 +57,31 @@ const overlap = (p: Pause, fault: FaultSpan) => p.to >= fault.begin && p.from <=
 /** What was slow before the fault is not its doing. */
 const lengthIn = (p: Pause, fault: FaultSpan) => p.to - Math.max(p.from, fault.isFromHeal ? fault.end : fault.begin)
 
-/** Times in which somebody waited and nobody in the conversation was acked. A send never acked waits for ever. */
+/**
+ * Times in which somebody waited and nobody in the conversation was acked. A send never acked waits for ever, unless its device
+ * left: that waited until it left, and waits again from its next attempt on.
+ */
 function pausesOf(attempts: readonly Attempt[]): Pause[] {
   const sends = new Map<string, { from: number; to: number }[]>()
+  const broken: Pause[] = []
   for (const [key, same] of group(attempts, a => `${a.conversation} ${a.sender} ${a.clientId}`)) {
+    const conversation = key.slice(0, key.indexOf(' '))
     const acks = same.flatMap(a => (a.outcome.kind === 'ok' ? [a.completedAt!] : []))
-    const from = Math.min(...same.map(a => a.invokedAt))
     const to = acks.length > 0 ? Math.min(...acks) : Number.POSITIVE_INFINITY
-    push(sends, key.slice(0, key.indexOf(' ')), { from, to })
+    let left = Number.NEGATIVE_INFINITY
+    for (const { invokedAt: from, abandonedAt } of same) {
+      if (abandonedAt === undefined) continue
+      broken.push({ conversation, from, to: abandonedAt })
+      left = Math.max(left, abandonedAt)
+    }
+    const from = Math.min(...same.map(a => a.invokedAt).filter(at => at > left))
+    if (from !== Number.POSITIVE_INFINITY) push(sends, conversation, { from, to })
   }
   const out: Pause[] = []
+  const acked = new Map<string, number[]>()
   for (const [conversation, list] of sends) {
     const acks = list.map(s => s.to).sort((a, b) => a - b)
+    acked.set(conversation, acks)
     list.sort((a, b) => a.from - b.from)
     // Between two acks the pause runs from the earliest send that was still waiting at the second.
     let next = 0
@@ -81,6 +94,10 @@ function pausesOf(attempts: readonly Attempt[]): Pause[] {
       before = ack
       for (let i = waiting.length - 1; i >= 0; i--) if (waiting[i]!.to <= ack) waiting.splice(i, 1)
     }
+  }
+  for (const { conversation, from, to } of broken) {
+    const before = acked.get(conversation)?.findLast(at => at <= to) ?? from
+    out.push({ conversation, from: Math.max(before, from), to })
   }
   return out
 }

@@ -38,6 +38,15 @@ test('[C5] notices a pause over the limit, in any conversation', () => {
   assert.deepEqual(checkRecovery(attempts, [fault], 3).problems, [])
 })
 
+test('[C5] who left of their own accord waits until they leave and from when they are back', () => {
+  const left = (abandonedAt: number): Attempt => ({ ...send(2, 1100, undefined), abandonedAt })
+  const worst = (attempts: Attempt[]) => checkRecovery(attempts, [{ ...fault, end: 9000 }]).recoveries[0]!.worstMs
+  assert.equal(worst([send(1, 900, 950), left(1140), send(2, 8000, 8010)]), 40)
+  assert.equal(worst([send(1, 900, 950), left(1140), send(2, 8000, 8200)]), 200)
+  assert.equal(worst([send(1, 900, 950), left(1140), send(2, 8000, undefined)]), Number.POSITIVE_INFINITY)
+  assert.equal(worst([send(1, 900, 950), left(5100), send(3, 1200, 1300)]), 3800)
+})
+
 test('[C5] notices a send that was never acked', () => {
   assert.equal(checkRecovery([send(1, 1100, undefined)], [fault]).problems.length, 1)
 })

@@ -38,6 +38,8 @@ export interface Attempt {
   /** Monotonic ms: before the bytes are written, and when the answer is parsed. */
   invokedAt: number
   completedAt?: number
+  /** The device left of its own accord before an answer came; nobody waits until it is back. */
+  abandonedAt?: number
   /** `duplicate`: the ack said that an earlier attempt had stored it; left out where nobody recorded that. */
   outcome:
     | { kind: 'ok'; seq: number; messageId: string; duplicate?: boolean }

@@ -51,6 +51,23 @@ test('[C0] an attempt without an answer is unknown', () => {
   assert.equal(fold(ready, invoke).attempts[0]!.outcome.kind, 'unknown')
 })
 
+test('[C0] what was under way when a device left of its own accord is abandoned, and nothing else', () => {
+  const closed = (planned: boolean): Entry => ({
+    kind: 'closed',
+    actor: 'ana',
+    device: 'd',
+    connId: 1,
+    code: 1006,
+    how: 'lost',
+    planned,
+  })
+  const abandoned = (...entries: Entry[]) => fold(...entries).attempts.map(a => a.abandonedAt)
+  assert.deepEqual(abandoned(ready, invoke, closed(true)), [3])
+  assert.deepEqual(abandoned(ready, invoke, closed(false)), [undefined])
+  const refused: Entry = { kind: 'refused', attempt: 1, code: 'UNAVAILABLE' }
+  assert.deepEqual(abandoned(ready, invoke, refused, closed(true)), [undefined])
+})
+
 test('[C0] only a loss that nobody planned, or the wish to come back, opens a gap', () => {
   const closed = (planned: boolean): Entry => ({
     kind: 'closed',

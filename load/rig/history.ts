@@ -100,6 +100,8 @@ export async function readHistory(file: string): Promise<Folded> {
 
 export function createFolder(): { add(entry: Entry & { t_ns: number }): void; end(): Folded } {
   const attempts = new Map<number, Attempt>()
+  /** By connection, those that are not answered. */
+  const open = new Map<number, Set<Attempt>>()
   const streams = new Map<string, Stream>()
   const devices = new Map<number, { device: string; actor: string; readyAt: number; leftAt?: number }>()
   const away = new Map<string, number>()
@@ -130,7 +132,9 @@ export function createFolder(): { add(entry: Entry & { t_ns: number }): void; en
   const settle = (attempt: number, at: number, outcome: Attempt['outcome']) => {
     const a = attempts.get(attempt)
     // An answer that comes after the client gave up is the truth nevertheless.
-    if (a) Object.assign(a, { completedAt: at, outcome })
+    if (!a) return
+    Object.assign(a, { completedAt: at, outcome })
+    open.get(a.connection)?.delete(a)
   }
 
   function add(e: Entry & { t_ns: number }): void {
@@ -149,19 +153,22 @@ export function createFolder(): { add(entry: Entry & { t_ns: number }): void; en
         break
       }
       case 'leaving': {
-        const open = devices.get(e.connId)
-        if (open) open.leftAt = at
+        const device = devices.get(e.connId)
+        if (device) device.leftAt = at
         break
       }
       case 'closed': {
-        const open = devices.get(e.connId)
-        if (open) out.presenceTruth.push({ user: e.actor, from: open.readyAt, to: open.leftAt ?? at, ended: e.how })
+        const device = devices.get(e.connId)
+        if (device)
+          out.presenceTruth.push({ user: e.actor, from: device.readyAt, to: device.leftAt ?? at, ended: e.how })
         if (!e.planned) away.set(e.device, at)
+        else for (const attempt of open.get(e.connId) ?? []) attempt.abandonedAt = at
+        open.delete(e.connId)
         devices.delete(e.connId)
         break
       }
-      case 'invoke':
-        attempts.set(e.attempt, {
+      case 'invoke': {
+        const attempt: Attempt = {
           sender: e.actor,
           connection: e.connId,
           conversation: e.conv,
@@ -169,8 +176,13 @@ export function createFolder(): { add(entry: Entry & { t_ns: number }): void; en
           content: e.content,
           invokedAt: at,
           outcome: { kind: 'unknown' },
-        })
+        }
+        attempts.set(e.attempt, attempt)
+        const own = open.get(e.connId)
+        if (own) own.add(attempt)
+        else open.set(e.connId, new Set([attempt]))
         break
+      }
       case 'ok':
         if (e.dup) out.counts.duplicates++
         settle(e.attempt, at, { kind: 'ok', seq: e.seq, messageId: e.messageId, duplicate: e.dup })

@@ -49,7 +49,13 @@ export async function startTraffic(options: {
   const tokens = all.slice(0, size.sessions)
   world.idle = all.slice(size.sessions)
   const actors = tokens.map(subjectOf)
-  const conversations = await makeConversations(world, all, size.conversations, random)
+  const conversations = await makeConversations({
+    world,
+    tokens: all,
+    sessions: size.sessions,
+    sizes: size.conversations,
+    random,
+  })
   let isOver = false
   let areCutsOver = false
   let isPaused = false
@@ -147,19 +153,30 @@ export async function startTraffic(options: {
   }
 }
 
-async function makeConversations(
-  world: World,
-  tokens: readonly string[],
-  sizes: readonly number[],
-  random: () => number,
-): Promise<{ id: string; members: number[] }[]> {
+/** Who has no device is in the largest one: who is to be slow there needs something to be sent. */
+async function makeConversations({
+  world,
+  tokens,
+  sessions,
+  sizes,
+  random,
+}: {
+  world: World
+  tokens: readonly string[]
+  sessions: number
+  sizes: readonly number[]
+  random: () => number
+}): Promise<{ id: string; members: number[] }[]> {
   const out: { id: string; members: number[] }[] = []
+  const idle = Array.from({ length: tokens.length - sessions }, (_, i) => sessions + i)
+  const largest = sizes.indexOf(Math.max(...sizes))
   const pairs = new Set<string>()
   for (const [i, size] of sizes.entries()) {
     let members: number[]
     do members = pick(tokens.length, size, random)
     while (size === 2 && pairs.has(members.toSorted((a, b) => a - b).join()))
     pairs.add(members.toSorted((a, b) => a - b).join())
+    if (i === largest) members = [...new Set([...members, ...idle])]
     const usernames = members.slice(1).map(m => `seed_${m + 1}`)
     const body = size === 2 ? { type: 'dm', usernames } : { type: 'group', title: `room ${i}`, usernames }
     const response = await fetch(`${world.restUrl()}/conversations`, {
