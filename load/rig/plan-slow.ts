@@ -47,12 +47,12 @@ async function open(url: string, token: string, how: Slowness, { id, head }: Roo
   if (how !== 'mute') {
     const afterSeq = Math.max(0, head - askedEvents)
     const asksMax = kernelBytes / (Math.max(1, head - afterSeq) * eventBytes)
-    let n = 0
+    let tick = 0
     timers.push(
       setInterval(() => {
         // Who reads a little makes room again: 64 KiB a second, half an answer.
-        if (n > asksMax && (how === 'deaf' || n++ % 2 !== 0)) return
-        raw.write(rawFrame(JSON.stringify({ type: 'room.join', conversationId: id, afterSeq, requestId: `${n++}` })))
+        if (tick++ > asksMax && (how === 'deaf' || tick % 2 === 0)) return
+        raw.write(rawFrame(JSON.stringify({ type: 'room.join', conversationId: id, afterSeq, requestId: `${tick}` })))
       }, askEveryMs),
     )
     raw.socket.pause()
