@@ -51,16 +51,17 @@ test('[C0] an attempt without an answer is unknown', () => {
   assert.equal(fold(ready, invoke).attempts[0]!.outcome.kind, 'unknown')
 })
 
+const closed = (planned: boolean): Entry => ({
+  kind: 'closed',
+  actor: 'ana',
+  device: 'd',
+  connId: 1,
+  code: 1006,
+  how: 'lost',
+  planned,
+})
+
 test('[C0] what was under way when a device left of its own accord is abandoned, and nothing else', () => {
-  const closed = (planned: boolean): Entry => ({
-    kind: 'closed',
-    actor: 'ana',
-    device: 'd',
-    connId: 1,
-    code: 1006,
-    how: 'lost',
-    planned,
-  })
   const abandoned = (...entries: Entry[]) => fold(...entries).attempts.map(a => a.abandonedAt)
   assert.deepEqual(abandoned(ready, invoke, closed(true)), [3])
   assert.deepEqual(abandoned(ready, invoke, closed(false)), [undefined])
@@ -69,15 +70,6 @@ test('[C0] what was under way when a device left of its own accord is abandoned,
 })
 
 test('[C0] only a loss that nobody planned, or the wish to come back, opens a gap', () => {
-  const closed = (planned: boolean): Entry => ({
-    kind: 'closed',
-    actor: 'ana',
-    device: 'd',
-    connId: 1,
-    code: 1006,
-    how: 'lost',
-    planned,
-  })
   const again: Entry = { ...ready, connId: 2 } as Entry
   assert.deepEqual(fold(ready, closed(false), again).gaps, [{ device: 'd', from: 2, to: 3 }])
   assert.deepEqual(fold(ready, closed(true), again).gaps, [])
