@@ -39,6 +39,7 @@ import { Take } from './take.ts'
 import { Turns } from './turns.ts'
 import { Waker } from './waker.ts'
 
+/** Of all actors that nobody waits for. */
 const noneWait: readonly never[] = []
 
 type Phase = 'loading' | 'active' | 'recovering' | 'fenced'
